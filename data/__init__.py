@@ -1,0 +1,1 @@
+"""Data sets, augmentation and loaders. Knows nothing of models."""

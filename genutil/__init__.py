@@ -1,0 +1,1 @@
+"""An experiment's life: settings, training, evaluation, checkpoints, profiling and logs."""

@@ -1,0 +1,1 @@
+"""Networks and wirings: pure torch and networkx, plain arguments, no configuration, no files, no data."""
