@@ -29,9 +29,7 @@ class Experiment(BaseModel):
     in_channels: Count = 3
     graph: GraphName = Field("complete", description="the wiring of every wired layer")
     prune_rate: Rate = Field(0.0, description="share of the edges removed")
-    rho: float | Literal["gamma"] = Field(
-        0.95, description="td, reg_td: chance that a small weight is dropped"
-    )
+    rho: float | Literal["gamma"] = Field(0.95, description="td, reg_td: chance that a small weight is dropped")
     small: bool = Field(False, description="mobilenetv1_like: wire the classifier as well")
     width_mult: Annotated[float, Field(gt=0)] = 1.0
     dim: Count = Field(800, description="tiny classifiers: channels of the state")
@@ -51,9 +49,7 @@ class Experiment(BaseModel):
     data: str = "digits"
     data_dir: str | None = None
     batch_size: Count = Field(128, description="images a training step, over all processes")
-    test_batch_size: Count | None = Field(
-        None, description="images an evaluation step; batch_size where absent"
-    )
+    test_batch_size: Count | None = Field(None, description="images an evaluation step; batch_size where absent")
     workers: Annotated[int, Field(ge=0)] = 4
     download: bool = Field(True, description="fetch a data set that is absent, where torchvision can")
     verify: bool = Field(True, description="check the md5 sums of the data set's files")
@@ -91,9 +87,7 @@ class Experiment(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
 
     # the machine
-    gpus: list[Annotated[int, Field(ge=0)]] | None = Field(
-        None, description="devices; all, or the CPU, where absent"
-    )
+    gpus: list[Annotated[int, Field(ge=0)]] | None = Field(None, description="devices; all, or the CPU, where absent")
     devices: Count = Field(1, description="processes on the CPU")
     strategy: Literal["ddp", "dp"] = "ddp"
     num_nodes: Count = 1

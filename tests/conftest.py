@@ -16,9 +16,7 @@ OUTSIDE = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     for option, (variable, what) in OUTSIDE.items():
-        parser.addoption(
-            option, default=os.environ.get(variable), metavar="DIR", help=f"{what} (or ${variable})"
-        )
+        parser.addoption(option, default=os.environ.get(variable), metavar="DIR", help=f"{what} (or ${variable})")
 
 
 def _outside(request: pytest.FixtureRequest, option: str) -> Path:
