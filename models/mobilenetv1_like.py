@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.edge_sums import DenseSums, EdgeSums, SparseSums, sparse_sums_pay
 from models.wiring import Block, EdgeLayout, Graph, make_wiring
 
 STAGES = ((32, 64, 1, 1), (64, 128, 2, 2), (128, 256, 2, 2), (256, 512, 2, 6), (512, 1024, 2, 2))
@@ -75,13 +76,13 @@ class WiredStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         edges = self.graph()
-        sources = self.downsample(F.relu(self.norm[0](x)))
+        sums: type[EdgeSums] = SparseSums if sparse_sums_pay(edges, x) else DenseSums
+        sources = sums(self.downsample(F.relu(self.norm[0](x))))
         for group in range(self.blocks - 1):
-            planes = F.relu(self.norm[group + 1](_sum_edges(sources, edges[group])))
+            planes = F.relu(self.norm[group + 1](sources.sum(edges[group])))
             kernel = self.conv.weight[group * self.out_channels : (group + 1) * self.out_channels]
-            planes = F.conv2d(planes, kernel, padding=1, groups=self.out_channels)
-            sources = torch.cat([sources, planes], dim=1)
-        return _sum_edges(sources, edges[-1])
+            sources.append(F.conv2d(planes, kernel, padding=1, groups=self.out_channels))
+        return sources.sum(edges[-1])
 
 
 class WiredLinear(nn.Module):
@@ -142,6 +143,7 @@ class MobileNetV1Like(nn.Module):
         self.linear = WiredLinear(last, classes, graph, prune_rate, rho) if small else nn.Linear(last, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)  # 1x1 convs run near the processor's peak in it
         x = self.layers(self.conv1(x))
         x = F.relu(self.bn(x)).mean(dim=(2, 3))
         return self.linear(x)
@@ -149,8 +151,3 @@ class MobileNetV1Like(nn.Module):
 
 def _depthwise(channels: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)
-
-
-def _sum_edges(planes: Tensor, weight: Tensor) -> Tensor:
-    """Sum over edges: planes [batch, sources, height, width], weight [nodes, sources]."""
-    return F.conv2d(planes, weight[:, :, None, None])

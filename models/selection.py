@@ -33,8 +33,11 @@ def keep_largest(weight: Tensor, k: int) -> Tensor:
     if int(kept.count_nonzero()) == k * (weight.numel() // n):
         return kept
     above = magnitude > threshold
-    tied = kept & ~above
-    return above | (tied & (tied.cumsum(-1) <= k - above.count_nonzero(-1).unsqueeze(-1)))
+    tied = kept ^ above
+    if weight.dim() == 1:
+        return above.index_fill_(0, tied.nonzero().squeeze(1)[: k - int(above.count_nonzero())], True)
+    spare = k - above.count_nonzero(-1).unsqueeze(-1)
+    return above | (tied & (tied.cumsum(-1, dtype=torch.int32) <= spare))
 
 
 def _kth_largest(magnitude: Tensor, k: int) -> Tensor:
