@@ -1,0 +1,195 @@
+"""Trained networks as channel graphs. The only place that knows how a network's modules are wired together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from models.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
+from models.sparse.graph import ChannelGraph, Depthwise, Edges, InstanceNorm, Level
+from models.wiring import Graph, Wiring
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode and without gradients, and its modes as they were afterwards."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def channel_graph(network: nn.Module) -> ChannelGraph:
+    """The channel graph of a whole network, or of one wired convolution or linear layer, in evaluation mode.
+
+    Raises ValueError where a part of the network lies outside any channel graph; `channel_graphs` gives its wired parts.
+    """
+    graphs = channel_graphs(network)
+    if list(graphs) != [""]:
+        raise ValueError(
+            f"{type(network).__name__} as a whole is no channel graph; its wired parts are "
+            f"{', '.join(graphs) or 'none'}."
+        )
+    return graphs[""]
+
+
+def channel_graphs(network: nn.Module) -> dict[str, ChannelGraph]:
+    """The channel graphs that make up a network's wired part, by the name of the module that each one computes.
+
+    A network that is a channel graph from the image to the logits has one, under the name "". Of an otherwise dense network every
+    wired convolution and linear layer has its own.
+    """
+    with evaluating(network):
+        if isinstance(network, MobileNetV1Like):
+            return {"": _mobilenet(network)}
+        return {name: _wired_layer(module) for name, module in network.named_modules() if is_wired_layer(module)}
+
+
+def is_wired_layer(module: nn.Module) -> bool:
+    """A convolution or linear layer whose weight goes through a wiring, and which a channel graph can express."""
+    if isinstance(module, WiredLinear):
+        return True
+    if isinstance(module, nn.Conv2d):
+        one = len(set(module.stride)) == 1 and not isinstance(module.padding, str) and len(set(module.padding)) == 1
+        if not one or module.padding_mode != "zeros" or set(module.dilation) != {1}:
+            return False
+    elif not isinstance(module, nn.Linear):
+        return False
+    if not parametrize.is_parametrized(module, "weight"):
+        return False
+    rules = module.parametrizations["weight"].modules()  # type: ignore[union-attr, index]
+    return any(isinstance(rule, Wiring) for rule in rules)
+
+
+def _wired_layer(module: nn.Module) -> ChannelGraph:
+    """The graph of one wired convolution or linear layer."""
+    if isinstance(module, WiredLinear):
+        weight, bias = _array(module.graph.matrix()), None
+    else:
+        weight, bias = _array(module.weight), module.bias
+    if isinstance(module, nn.Conv2d):
+        per_group, group_out = weight.shape[1], weight.shape[0] // module.groups
+        whole = np.zeros((weight.shape[0], module.in_channels, *weight.shape[2:]), np.float32)
+        for group in range(module.groups):
+            rows = slice(group * group_out, (group + 1) * group_out)
+            whole[rows, group * per_group : (group + 1) * per_group] = weight[rows]
+        edges = Edges.from_dense(whole, module.stride[0], int(module.padding[0]))
+    else:
+        edges = Edges.from_dense(weight)
+    level = Level("output", "", _channels(edges.nodes), (0,), edges, _bias(bias, edges.nodes))
+    return ChannelGraph((_input(edges.columns), level), flat=not isinstance(module, nn.Conv2d))
+
+
+def _mobilenet(network: MobileNetV1Like) -> ChannelGraph:
+    conv1 = network.conv1
+    levels = [_input(conv1.in_channels)]
+    edges = Edges.from_dense(_array(conv1.weight), conv1.stride[0], int(conv1.padding[0]))
+    bias = np.zeros(edges.nodes, np.float32)
+    sources, stage = (0,), "conv1"
+    kept = {}
+    for s, layer in enumerate(network.layers):
+        assert isinstance(layer, WiredStage)
+        name = f"layers.{s}"
+        kept[f"{name}.graph"] = layer.graph.wiring.kept
+        level = _fold(_level(f"{name}.inputs", stage, sources, edges, bias), layer.norm[0])
+        convolution = layer.downsample[0]
+        level = replace(
+            level, relu=True, depthwise=_depthwise(convolution), probe=(f"{name}.downsample.0", 0)
+        )
+        levels.append(level)
+        sources, stage = (len(levels) - 1,), f"{name}.graph"
+        matrix, width = _array(layer.graph.matrix()), layer.out_channels
+        for group in range(layer.blocks - 1):
+            rows = slice(group * width, (group + 1) * width)
+            edges = Edges.from_dense(matrix[rows, : layer.in_channels + group * width])
+            level = _level(f"{name}.hidden.{group}", stage, sources, edges, np.zeros(width, np.float32))
+            level = _fold(level, layer.norm[group + 1])
+            levels.append(replace(level, relu=True, depthwise=_depthwise(layer.conv, rows)))
+            sources = (*sources, len(levels) - 1)
+        edges = Edges.from_dense(matrix[-width:])
+        bias = np.zeros(width, np.float32)
+    level = _fold(_level("outputs", stage, sources, edges, bias), network.bn)
+    levels.append(replace(level, relu=True, mean=True))
+    levels.append(_classifier(network.linear, len(levels) - 1, kept))
+    return ChannelGraph(tuple(levels), kept=kept)
+
+
+def _classifier(linear: nn.Module, source: int, kept: dict[str, int]) -> Level:
+    if isinstance(linear, WiredLinear):
+        kept["linear.graph"] = linear.graph.wiring.kept
+        edges, bias = Edges.from_dense(_array(linear.graph.matrix())), None
+    else:
+        assert isinstance(linear, nn.Linear)
+        edges, bias = Edges.from_dense(_array(linear.weight)), linear.bias
+    return _level("linear", "linear", (source,), edges, _bias(bias, edges.nodes))
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return tensor.detach().float().cpu().numpy()
+
+
+def _channels(nodes: int) -> NDArray[np.int64]:
+    return np.arange(nodes, dtype=np.int64)
+
+
+def _bias(bias: Tensor | None, nodes: int) -> NDArray[np.float32]:
+    return np.zeros(nodes, np.float32) if bias is None else _array(bias).copy()
+
+
+def _input(channels: int) -> Level:
+    return Level("input", "", _channels(channels), bias=np.zeros(channels, np.float32))
+
+
+def _level(name: str, stage: str, sources: tuple[int, ...], edges: Edges, bias: NDArray) -> Level:
+    return Level(name, stage, _channels(edges.nodes), sources, edges, bias)
+
+
+def _fold(level: Level, norm: nn.BatchNorm2d) -> Level:
+    """The level with a batch norm folded into its edges and bias."""
+    assert level.edges is not None and norm.running_mean is not None and norm.running_var is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    bias = -norm.running_mean.double() * scale
+    if norm.bias is not None:
+        bias = bias + norm.bias.double()
+    factor = scale.cpu().numpy()
+    folded = level.edges.weight * factor[level.edges.rows][:, None, None]
+    return replace(
+        level,
+        edges=_without_zeros(replace(level.edges, weight=folded.astype(np.float32))),
+        bias=(level.bias * factor + bias.cpu().numpy()).astype(np.float32),
+    )
+
+
+def _without_zeros(edges: Edges) -> Edges:
+    """The edges that still act after folding: a norm of weight 0 cuts its node off."""
+    acting = edges.weight.any(axis=(1, 2))
+    counts = np.bincount(edges.rows[acting], minlength=edges.nodes)
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return replace(edges, indptr=indptr, indices=edges.indices[acting], weight=edges.weight[acting])
+
+
+def _depthwise(convolution: nn.Conv2d, channels: slice = slice(None)) -> Depthwise:
+    kernel = _array(convolution.weight)[channels, 0]
+    return Depthwise(
+        kernel.copy(),
+        _bias(convolution.bias, convolution.out_channels)[channels],
+        convolution.stride[0],
+        int(convolution.padding[0]),
+    )
+
+
+def _instance_norm(norm: nn.InstanceNorm2d) -> InstanceNorm:
+    return InstanceNorm(_array(norm.weight).copy(), _array(norm.bias).copy(), norm.eps)
