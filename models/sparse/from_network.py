@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
+from models.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
 from models.sparse.graph import ChannelGraph, Depthwise, Edges, InstanceNorm, Level
 from models.wiring import Graph, Wiring
 
@@ -47,12 +48,18 @@ def channel_graph(network: nn.Module) -> ChannelGraph:
 def channel_graphs(network: nn.Module) -> dict[str, ChannelGraph]:
     """The channel graphs that make up a network's wired part, by the name of the module that each one computes.
 
-    A network that is a channel graph from the image to the logits has one, under the name "". Of an otherwise dense network every
-    wired convolution and linear layer has its own.
+    A network that is a channel graph from the image to the logits has one, under the name "". The continuous-time network has two,
+    its stem and the derivative of its state. Of an otherwise dense network every wired convolution and linear layer has its own.
     """
     with evaluating(network):
         if isinstance(network, MobileNetV1Like):
             return {"": _mobilenet(network)}
+        if isinstance(network, StaticNeuralGraph):
+            return {"": _static(network)}
+        if isinstance(network, DiscreteTimeNeuralGraph):
+            return {"": _discrete_time(network)}
+        if isinstance(network, ContinuousTimeNeuralGraph):
+            return {"downsample": _stem(network), "step": _derivative(network)}
         return {name: _wired_layer(module) for name, module in network.named_modules() if is_wired_layer(module)}
 
 
@@ -121,18 +128,105 @@ def _mobilenet(network: MobileNetV1Like) -> ChannelGraph:
         bias = np.zeros(width, np.float32)
     level = _fold(_level("outputs", stage, sources, edges, bias), network.bn)
     levels.append(replace(level, relu=True, mean=True))
-    levels.append(_classifier(network.linear, len(levels) - 1, kept))
+    levels.append(_classifier(network.linear, len(levels) - 1, "linear"))
+    if isinstance(network.linear, WiredLinear):
+        kept["linear.graph"] = network.linear.graph.wiring.kept
     return ChannelGraph(tuple(levels), kept=kept)
 
 
-def _classifier(linear: nn.Module, source: int, kept: dict[str, int]) -> Level:
+def _classifier(linear: nn.Module, source: int, name: str) -> Level:
     if isinstance(linear, WiredLinear):
-        kept["linear.graph"] = linear.graph.wiring.kept
         edges, bias = Edges.from_dense(_array(linear.graph.matrix())), None
     else:
         assert isinstance(linear, nn.Linear)
         edges, bias = Edges.from_dense(_array(linear.weight)), linear.bias
-    return _level("linear", "linear", (source,), edges, _bias(bias, edges.nodes))
+    return _level(name, name, (source,), edges, _bias(bias, edges.nodes))
+
+
+def _stem(network: StaticNeuralGraph | DiscreteTimeNeuralGraph | ContinuousTimeNeuralGraph) -> ChannelGraph:
+    """The tiny classifiers' stem: conv, BN, ReLU, depthwise conv, 1x1 conv, BN."""
+    first, first_norm, _, spread, mix, mix_norm = network.downsample
+    edges = Edges.from_dense(_array(first.weight), first.stride[0], int(first.padding[0]))
+    level = _level("downsample.0", "downsample", (0,), edges, _bias(first.bias, edges.nodes))
+    level = replace(_fold(level, first_norm), relu=True, depthwise=_depthwise(spread), probe=("downsample.3", 0))
+    edges = Edges.from_dense(_array(mix.weight))
+    state = _fold(_level("downsample.4", "downsample", (1,), edges, _bias(mix.bias, edges.nodes)), mix_norm)
+    return ChannelGraph((_input(first.in_channels), level, replace(state, probe=("downsample", 0))), flat=False)
+
+
+def _static(network: StaticNeuralGraph) -> ChannelGraph:
+    """Block i's nodes are fed by the stem and by every block before it."""
+    levels = list(_stem(network).levels)
+    stem = len(levels) - 1
+    weights = [_array(weight) for weight in network.graph()]
+    first_row = [0, *(network.dim - len(weight) for weight in weights)]
+    stem_width = levels[stem].nodes
+    for i in range(len(weights) + 1):
+        last = i == len(weights)
+        width = network.feature_dim if last else network.bounds[i + 1] - network.bounds[i]
+        rows = slice(first_row[i], first_row[i] + width)
+        parts = [np.eye(network.dim, stem_width, dtype=np.float32)[rows]]
+        for weight, row in zip(weights[:i], first_row[1:], strict=False):
+            parts.append(weight[rows.start - row : rows.stop - row])
+        sources = tuple(range(stem, len(levels)))
+        edges = Edges.from_dense(np.concatenate(parts, axis=1))
+        level = _level(f"block.{i}", "graph", sources, edges, np.zeros(width, np.float32))
+        if not last:
+            kernels = slice(network.bounds[i], network.bounds[i + 1])
+            level = replace(
+                level, norm=_instance_norm(network.norm[i]), relu=True, depthwise=_depthwise(network.conv, kernels)
+            )
+        levels.append(replace(level, channels=np.arange(rows.start, rows.stop, dtype=np.int64)))
+    levels[-1] = replace(levels[-1], mean=True, window=_read_out(network))
+    levels.append(_classifier(network.fc, len(levels) - 1, "fc"))
+    return ChannelGraph(tuple(levels), kept={"graph": network.graph.wiring.kept})
+
+
+def _discrete_time(network: DiscreteTimeNeuralGraph) -> ChannelGraph:
+    """The same edges again and again; the last time only those that end in the channels read out."""
+    stem, step = _stem(network), network.step
+    weight, norm = _array(step.graph.matrix()), _instance_norm(step.norm)
+    depthwise = _depthwise(step.conv)
+    idle = network.dim - stem.levels[-1].nodes
+    state = stem.levels[-1]
+    assert state.edges is not None
+    indptr = np.concatenate([state.edges.indptr, np.full(idle, state.edges.count)])
+    start = _level(
+        "step.0", "downsample", state.sources, replace(state.edges, indptr=indptr), np.pad(state.bias, (0, idle))
+    )
+    levels = [*stem.levels[:-1], replace(start, relu=True, depthwise=depthwise, probe=("step.conv", 0))]
+    for i in range(1, network.layers + 1):
+        level = _level(
+            f"step.{i}",
+            "step.graph",
+            (len(levels) - 1,),
+            Edges.from_dense(weight),
+            np.zeros(network.dim, np.float32),
+        )
+        level = replace(level, norm=norm, relu=True, depthwise=depthwise, probe=("step.conv", i))
+        levels.append(level)
+    read = np.arange(network.dim) >= network.dim - network.feature_dim
+    last = replace(level, relu=False, depthwise=None, mean=True, window=_read_out(network), probe=None)
+    levels[-1] = last.select(read, np.ones(network.dim, dtype=bool))
+    levels.append(_classifier(network.fc, len(levels) - 1, "fc"))
+    return ChannelGraph(tuple(levels), kept={"step.graph": step.graph.wiring.kept})
+
+
+def _derivative(network: ContinuousTimeNeuralGraph) -> ChannelGraph:
+    """x' of the state x. No node is removed: the solver's step size follows the error of them all."""
+    step, dim = network.step, network.dim
+    bias = np.zeros(dim, np.float32)
+    state = _level("state", "step.conv", (0,), Edges.from_dense(np.eye(dim)), bias)
+    state = replace(state, relu=True, depthwise=_depthwise(step.conv), probe=("conv", 0))
+    level = _level("derivative", "step.graph", (1,), Edges.from_dense(_array(step.graph.matrix())), bias)
+    levels = (_input(dim), state, replace(level, norm=_instance_norm(step.norm)))
+    return ChannelGraph(levels, flat=False, kept={"step.graph": step.graph.wiring.kept}, removable=False)
+
+
+def _read_out(network: StaticNeuralGraph | DiscreteTimeNeuralGraph) -> tuple[int, int, int, int]:
+    """The rows and columns of the state that the features are the mean of."""
+    centre = network._centre
+    return centre.start, centre.stop, centre.start, centre.stop
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -136,6 +136,8 @@ class Level:
         stage: the module of the network that the edges belong to.
         channels: int64 [nodes], which channel of its group each node is.
         sources: the levels that the edges start from, as indices; their nodes are the columns of the edges. Empty for the input.
+        mean: the nodes give the mean of their planes, 1x1.
+        window: the rows and columns (first row, end row, first column, end column) that the mean is taken over; None for all.
         probe: module and number of the call whose output equals this level's, where there is one.
     """
 
@@ -150,6 +152,7 @@ class Level:
     relu: bool = False
     depthwise: Depthwise | None = None
     mean: bool = False
+    window: tuple[int, int, int, int] | None = None
     probe: tuple[str, int] | None = None
 
     @property
@@ -165,11 +168,13 @@ class Level:
 
     def plane_size(self, sums: Size) -> Size:
         """Size of what the nodes give, from the size of the sums."""
-        if self.depthwise is not None:
-            sums = _convolved(
-                sums, self.depthwise.kernel.shape[1:], self.depthwise.stride, self.depthwise.padding
-            )
-        return (1, 1) if self.mean else sums
+        return (1, 1) if self.mean else self.convolved_size(sums)
+
+    def convolved_size(self, sums: Size) -> Size:
+        """Size of the planes before the mean, from the size of the sums."""
+        if self.depthwise is None:
+            return sums
+        return _convolved(sums, self.depthwise.kernel.shape[1:], self.depthwise.stride, self.depthwise.padding)
 
     def select(self, keep: NDArray, columns: NDArray) -> Level:
         """The nodes of a mask, with the edges from the sources of another mask."""
@@ -274,7 +279,9 @@ class ChannelGraph:
                 raise ValueError(f"The sources of {level.name} have planes of different sizes: {sorted(sources)}.")
             sums = level.sum_size(sources.pop())
             planes = level.plane_size(sums)
-            if min(*sums, *planes) < 1:
+            convolved = level.convolved_size(sums)
+            inside = level.window is None or (level.window[1] <= convolved[0] and level.window[3] <= convolved[1])
+            if min(*sums, *convolved) < 1 or not inside:
                 raise ValueError(f"Images of {image_size[0]}x{image_size[1]} pixels are too small for {level.name}.")
             sizes.append((sums, planes))
         return sizes
@@ -363,16 +370,14 @@ class ChannelGraph:
             taps = int(np.count_nonzero(level.edges.weight[acting]))
         nodes = int(alive.live.sum())
         parameters, multiply_adds = taps, taps * sums[0] * sums[1]
-        size = sums
+        size = level.convolved_size(sums)
         if level.depthwise is not None:
             kernel = level.depthwise.kernel[0].size
-            size = _convolved(
-                sums, level.depthwise.kernel.shape[1:], level.depthwise.stride, level.depthwise.padding
-            )
             parameters += kernel * nodes
             multiply_adds += kernel * nodes * size[0] * size[1]
         if level.mean:
-            multiply_adds += nodes * size[0] * size[1]
+            top, bottom, left, right = level.window or (0, size[0], 0, size[1])
+            multiply_adds += nodes * (bottom - top) * (right - left)
         return LevelCount(
             name=level.name,
             stage=level.stage,
@@ -432,6 +437,9 @@ def apply_nodes(level: Level, sums: NDArray) -> NDArray:
     if level.depthwise is not None:
         sums = convolve_planes(sums, level.depthwise.kernel, level.depthwise.stride, level.depthwise.padding)
         sums = sums + level.depthwise.bias[:, None, None]
+    if level.window is not None:
+        top, bottom, left, right = level.window
+        sums = sums[:, top:bottom, left:right]
     return sums.mean(axis=(1, 2), keepdims=True) if level.mean else sums
 
 

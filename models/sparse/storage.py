@@ -29,6 +29,7 @@ def save(graph: ChannelGraph, path: str | Path) -> None:
             "sources": level.sources,
             "relu": level.relu,
             "mean": level.mean,
+            "window": level.window,
             "probe": level.probe,
         }
         arrays[f"{i}.channels"] = level.channels
@@ -94,7 +95,7 @@ def _level(index: int, header: dict[str, Any], arrays: dict[str, NDArray]) -> Le
                 name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)
             }
             parts[part] = kind(**own, **header[part])
-    probe = header["probe"]
+    probe, window = header["probe"], header["window"]
     return Level(
         name=str(header["name"]),
         stage=str(header["stage"]),
@@ -103,6 +104,7 @@ def _level(index: int, header: dict[str, Any], arrays: dict[str, NDArray]) -> Le
         bias=arrays[f"{index}.bias"],
         relu=bool(header["relu"]),
         mean=bool(header["mean"]),
+        window=None if window is None else (int(window[0]), int(window[1]), int(window[2]), int(window[3])),
         probe=None if probe is None else (str(probe[0]), int(probe[1])),
         **parts,
     )
@@ -129,6 +131,10 @@ def _validate_level(graph: ChannelGraph, index: int, level: Level) -> None:
     if any(not 0 <= source < index for source in level.sources) or len(set(level.sources)) < len(level.sources):
         raise ValueError(f"its sources {level.sources} are not different earlier levels")
     _expect(level.bias, np.float32, (nodes,), "bias")
+    if level.window is not None:
+        top, bottom, left, right = level.window
+        if not (level.mean and 0 <= top < bottom and 0 <= left < right):
+            raise ValueError(f"its window is {level.window}")
     if level.edges is not None:
         _validate_edges(level.edges, nodes, sum(graph.levels[source].nodes for source in level.sources))
     if level.norm is not None:
