@@ -103,13 +103,13 @@ def _mobilenet(network: MobileNetV1Like) -> ChannelGraph:
     levels = [_input(conv1.in_channels)]
     edges = Edges.from_dense(_array(conv1.weight), conv1.stride[0], int(conv1.padding[0]))
     bias = np.zeros(edges.nodes, np.float32)
-    sources, stage = (0,), "conv1"
+    sources, stage, first_row = (0,), "conv1", 0
     kept = {}
     for s, layer in enumerate(network.layers):
         assert isinstance(layer, WiredStage)
         name = f"layers.{s}"
         kept[f"{name}.graph"] = layer.graph.wiring.kept
-        level = _fold(_level(f"{name}.inputs", stage, sources, edges, bias), layer.norm[0])
+        level = _fold(_level(f"{name}.inputs", stage, sources, edges, bias, first_row), layer.norm[0])
         convolution = layer.downsample[0]
         level = replace(
             level, relu=True, depthwise=_depthwise(convolution), probe=(f"{name}.downsample.0", 0)
@@ -120,13 +120,14 @@ def _mobilenet(network: MobileNetV1Like) -> ChannelGraph:
         for group in range(layer.blocks - 1):
             rows = slice(group * width, (group + 1) * width)
             edges = Edges.from_dense(matrix[rows, : layer.in_channels + group * width])
-            level = _level(f"{name}.hidden.{group}", stage, sources, edges, np.zeros(width, np.float32))
+            bias = np.zeros(width, np.float32)
+            level = _level(f"{name}.hidden.{group}", stage, sources, edges, bias, rows.start)
             level = _fold(level, layer.norm[group + 1])
             levels.append(replace(level, relu=True, depthwise=_depthwise(layer.conv, rows)))
             sources = (*sources, len(levels) - 1)
         edges = Edges.from_dense(matrix[-width:])
-        bias = np.zeros(width, np.float32)
-    level = _fold(_level("outputs", stage, sources, edges, bias), network.bn)
+        bias, first_row = np.zeros(width, np.float32), len(matrix) - width
+    level = _fold(_level("outputs", stage, sources, edges, bias, first_row), network.bn)
     levels.append(replace(level, relu=True, mean=True))
     levels.append(_classifier(network.linear, len(levels) - 1, "linear"))
     if isinstance(network.linear, WiredLinear):
@@ -245,8 +246,10 @@ def _input(channels: int) -> Level:
     return Level("input", "", _channels(channels), bias=np.zeros(channels, np.float32))
 
 
-def _level(name: str, stage: str, sources: tuple[int, ...], edges: Edges, bias: NDArray) -> Level:
-    return Level(name, stage, _channels(edges.nodes), sources, edges, bias)
+def _level(
+    name: str, stage: str, sources: tuple[int, ...], edges: Edges, bias: NDArray, first_row: int = 0
+) -> Level:
+    return Level(name, stage, _channels(edges.nodes) + first_row, sources, edges, bias)
 
 
 def _fold(level: Level, norm: nn.BatchNorm2d) -> Level:

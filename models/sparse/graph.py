@@ -134,7 +134,7 @@ class Level:
     Attributes:
         name: unique, for people.
         stage: the module of the network that the edges belong to.
-        channels: int64 [nodes], which channel of its group each node is.
+        channels: int64 [nodes], which row of the stage's matrix each node is.
         sources: the levels that the edges start from, as indices; their nodes are the columns of the edges. Empty for the input.
         mean: the nodes give the mean of their planes, 1x1.
         window: the rows and columns (first row, end row, first column, end column) that the mean is taken over; None for all.

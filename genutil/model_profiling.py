@@ -1,0 +1,323 @@
+"""What a network costs: parameters and multiply-adds, and of wired parts the edges and nodes that are alive.
+
+Two counts of a MobileNetV1-like network stand side by side. The count of 2019 is the one that published tables of
+Discovering Neural Wirings use: the edge budget as a real number, nodes that lack an output edge in their own stage
+left out, neither biases nor norms. The live count is read off the channel graph: edges and nodes that lie on a path
+from the image to the logits, as integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
+from models.sparse import ChannelGraph, channel_graphs
+from models.sparse.from_network import evaluating
+from models.sparse.graph import Level, Size
+from models.wiring import Graph, Wiring, graphs
+
+_COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer, or a wired stage. Parameters and multiply-adds (of one image) without biases and norms."""
+
+    name: str
+    parameters: int
+    multiply_adds: int
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class WiredLayer(Layer):
+    """A wired stage: parameters and multiply-adds of its live edges and nodes.
+
+    Attributes:
+        possible, kept, acting, live: edges that can act; that the wiring may keep; that are not zero; that lie on
+            a path from the image to the logits.
+        nodes, live_nodes: nodes that the edges start from, and those of them that live.
+        with_output, with_input: nodes with an edge that starts, or ends, in them in the stage's own graph.
+    """
+
+    possible: int = 0
+    kept: int = 0
+    acting: int = 0
+    live: int = 0
+    nodes: int = 0
+    live_nodes: int = 0
+    with_output: int = 0
+    with_input: int = 0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The cost of a network for one image.
+
+    Attributes:
+        parameters: by the count of 2019 for a MobileNetV1-like network; else all trainable ones, of wired layers the
+            acting edges.
+        multiply_adds: by the count of 2019, or those of every conv and linear layer, of wired ones the live edges.
+        live_parameters, live_multiply_adds: of live edges and nodes, without biases and norms.
+        count: "2019" or "exact", what `parameters` and `multiply_adds` follow.
+        image_size: height and width of the image in pixels.
+    """
+
+    image_size: int
+    count: str
+    parameters: int
+    multiply_adds: int
+    live_parameters: int
+    live_multiply_adds: int
+    layers: list[Layer] = field(default_factory=list)
+
+    @property
+    def wired(self) -> list[WiredLayer]:
+        return [layer for layer in self.layers if isinstance(layer, WiredLayer)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, with the sums over wired layers under `edges` and `nodes`."""
+        result = asdict(self)
+        if self.wired:
+            keys = ("possible", "kept", "acting", "live")
+            result["edges"] = {key: sum(getattr(layer, key) for layer in self.wired) for key in keys}
+            result["nodes"] = {key: sum(getattr(layer, key) for layer in self.wired) for key in ("nodes", "live_nodes")}
+        return result
+
+    def __str__(self) -> str:
+        """A table with a line a layer or stage."""
+        heads = ["layer", "output", "parameters", "multiply-adds"]
+        rows = [[y.name, y.output, f"{y.parameters:,}", f"{y.multiply_adds:,}"] for y in self.layers]
+        if self.wired:
+            heads += ["possible", "kept", "acting", "live edges", "live nodes"]
+            for row, layer in zip(rows, self.layers, strict=True):
+                if isinstance(layer, WiredLayer):
+                    row += [f"{n:,}" for n in (layer.possible, layer.kept, layer.acting, layer.live)]
+                    row.append(f"{layer.live_nodes:,} of {layer.nodes:,}")
+                else:
+                    row += [""] * 5
+        live = ["live" if self.wired else "sum", "", f"{self.live_parameters:,}", f"{self.live_multiply_adds:,}"]
+        rows.append(live + [""] * (len(heads) - len(live)))
+        counted = "as counted in 2019" if self.count == "2019" else "biases and norms included"
+        total = f"{self.parameters:,} parameters ({counted}), {self.multiply_adds:,} multiply-adds"
+        return f"{_table(heads, rows)}\n{total} for an image of {self.image_size}x{self.image_size} pixels"
+
+
+def profile(network: nn.Module, image_size: int, in_channels: int = 3) -> Profile:
+    """Count a network's parameters and multiply-adds for one image of in_channels x image_size x image_size.
+
+    The network is run once on noise, in evaluation mode, and left as it was.
+
+    Raises:
+        ValueError: the image is too small for the network.
+    """
+    parts = channel_graphs(network)
+    if "" in parts:
+        layers = list(_stages(parts[""], image_size, dict(graphs(network))))
+    else:
+        layers = list(_parts(network, parts, torch.randn(1, in_channels, image_size, image_size)))
+    live = sum(layer.parameters for layer in layers), sum(layer.multiply_adds for layer in layers)
+    if isinstance(network, MobileNetV1Like):
+        return Profile(image_size, "2019", *count_2019(network, image_size), *live, layers)
+    return Profile(image_size, "exact", acting_parameters(network), live[1], *live, layers)
+
+
+def acting_parameters(network: nn.Module) -> int:
+    """All trainable parameters, of wired weights those that act."""
+    total = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    return total - sum(int((~wiring.acting(weight)).count_nonzero()) for weight, wiring in _wired_weights(network))
+
+
+def live_nodes(network: nn.Module) -> int:
+    """Nodes of a wired network that lie on a path from the image to the logits."""
+    return sum(int(alive.live.sum()) for graph in channel_graphs(network).values() for alive in graph.liveness)
+
+
+def count_2019(network: MobileNetV1Like, image_size: int) -> tuple[int, int]:
+    """Parameters and multiply-adds as the code of 2019 counted them, at any image size.
+
+    Edges count as the budget, a real number, whether or not they act; nodes count where they have an output edge in
+    their own stage; the last pool and the classifier count the last stage's outputs that have an input edge.
+    """
+    side = -(-image_size // network.conv1.stride[0])
+    parameters = multiply_adds = 0
+    alive = 0
+    for index, stage in enumerate(network.layers):
+        assert isinstance(stage, WiredStage)
+        acting = stage.graph.matrix() != 0
+        with_output, with_input = acting.any(dim=0), acting.any(dim=1)
+        if index == 0:
+            stem = 9 * network.conv1.in_channels * int(with_output[: stage.in_channels].sum())
+            parameters, multiply_adds = stem, stem * side * side
+        side = -(-side // stage.stride)
+        cost = 9 * int(with_output.sum()) + (1 - stage.graph.wiring.prune_rate) * acting.numel()
+        parameters += int(cost)
+        multiply_adds += int(cost * side * side)
+        alive = int(with_input[-stage.out_channels :].sum())
+    linear = network.linear
+    if isinstance(linear, WiredLinear):
+        classifier = int(linear.in_features * linear.out_features * (1 - linear.graph.wiring.prune_rate))
+    else:
+        classifier = alive * linear.out_features
+    return parameters + classifier, multiply_adds + side * side * alive + classifier
+
+
+def _wired_weights(network: nn.Module) -> Iterator[tuple[Tensor, Wiring]]:
+    """Every weight that goes through a wiring, with the wiring, in evaluation mode."""
+    with evaluating(network):
+        for _, graph in graphs(network):
+            yield graph.weight, graph.wiring
+
+
+def _stages(graph: ChannelGraph, image_size: int, wirings: Mapping[str, Graph]) -> Iterator[Layer]:
+    """The rows of a network that is a channel graph as a whole: levels whose edges belong to one module are one row."""
+    sizes = graph.sizes((image_size, image_size))
+    for name in dict.fromkeys(level.stage for level in graph.levels if level.sources):
+        members = [i for i, level in enumerate(graph.levels) if level.stage == name]
+        height, width = sizes[members[-1]][0]
+        nodes = len(np.unique(np.concatenate([graph.levels[i].channels for i in members])))
+        wired = [wirings[name]] if name in wirings else []
+        yield _row(name, f"{nodes} x {height} x {width}", graph, sizes, members, wired)
+
+
+def _parts(network: nn.Module, parts: Mapping[str, ChannelGraph], images: Tensor) -> Iterator[Layer]:
+    """The rows of a network that is dense, or wired in parts: a row a conv or linear layer, or a wired part."""
+    wirings = dict(graphs(network))
+    for name, module, calls in _run(network, parts, images):
+        output = " x ".join(map(str, calls[-1][1]))
+        if name in parts:
+            graph = parts[name]
+            members = [
+                i
+                for i, level in enumerate(graph.levels)
+                if level.stage in (graph.kept or [level.stage]) and level.sources
+            ]
+            wired = [wired for path, wired in wirings.items() if path.startswith(f"{name}.")]
+            row = _row(name, output, graph, graph.sizes(calls[-1][0][1:] or (1, 1)), members, wired)
+            yield replace(row, multiply_adds=row.multiply_adds * len(calls))
+        else:
+            assert isinstance(module.weight, Tensor)
+            edges = module.weight.numel()
+            yield Layer(name, edges, edges * sum(math.prod(out[1:]) for _, out in calls), output)
+
+
+def _row(
+    name: str,
+    output: str,
+    graph: ChannelGraph,
+    sizes: Sequence[tuple[Size, Size]],
+    members: Sequence[int],
+    wired: Sequence[Graph],
+) -> Layer:
+    """The row of some levels: their edges, and the operations of the nodes that these start from.
+
+    Levels may repeat edges: at another time of a network with shared weights, or for a node that is read both
+    by a later block and at the end. An edge is one parameter; its product with a plane is made once.
+    """
+    levels = [graph.levels[i] for i in members]
+    sources = sorted({source for level in levels for source in level.sources})
+    width = max(level.edges.columns for level in levels)
+    live, with_output = np.zeros(width, bool), np.zeros(width, bool)
+    kernels = np.zeros(width, int)
+    for level in levels:
+        parts = [(graph.liveness[source].live, _kernel(graph.levels[source])) for source in level.sources]
+        live[: level.edges.columns] |= np.concatenate([alive for alive, _ in parts])
+        kernels[: level.edges.columns] = np.concatenate([np.full(len(alive), taps) for alive, taps in parts])
+        with_output[level.edges.indices] = True
+    nodes = (
+        kernels > 0 if kernels.any() else np.ones(width, bool)
+    )  # a source without the others' kernel hands on a state
+    edges: dict[tuple[int, int], int] = {}
+    products: dict[tuple[int, int, int], int] = {}
+    for i, level in zip(members, levels, strict=True):
+        alive = np.concatenate([graph.liveness[source].live for source in level.sources])
+        origin = np.concatenate([np.full(graph.levels[source].nodes, source) for source in level.sources])
+        acting = graph.liveness[i].live[level.edges.rows] & (alive & nodes[: len(alive)])[level.edges.indices]
+        taps = np.count_nonzero(level.edges.weight[acting], axis=(1, 2))
+        row, column = level.channels[level.edges.rows[acting]], level.edges.indices[acting]
+        edges.update(zip(zip(row.tolist(), column.tolist(), strict=True), taps.tolist(), strict=True))
+        keys = zip(row.tolist(), column.tolist(), origin[column].tolist(), strict=True)
+        products.update(zip(keys, (taps * math.prod(sizes[i][0])).tolist(), strict=True))
+    parameters = sum(edges.values()) + int(kernels[live].sum())
+    multiply_adds = sum(products.values()) + sum(_operations(graph, source, sizes[source]) for source in sources)
+    if not wired:
+        return Layer(name, parameters, multiply_adds, output)
+    return WiredLayer(
+        name,
+        parameters,
+        multiply_adds,
+        output,
+        possible=sum(graph.layout.possible for graph in wired),
+        kept=sum(graph.wiring.kept for graph in wired),
+        acting=sum(int(graph.matrix().count_nonzero()) for graph in wired),
+        live=len(edges),
+        nodes=int(nodes.sum()),
+        live_nodes=int((live & nodes).sum()),
+        with_output=int((with_output & nodes).sum()),
+        with_input=sum(int(graph.matrix().any(dim=1).sum()) for graph in wired),
+    )
+
+
+def _kernel(level: Level) -> int:
+    """Taps of the depthwise kernel of each node of a level."""
+    return 0 if level.depthwise is None else level.depthwise.kernel[0].size
+
+
+def _operations(graph: ChannelGraph, index: int, sizes: tuple[Size, Size]) -> int:
+    """Multiply-adds of a level's live nodes after their sums: depthwise conv and mean."""
+    level, live = graph.levels[index], int(graph.liveness[index].live.sum())
+    height, width = sizes[0]
+    total = 0
+    if level.depthwise is not None:
+        height, width = replace(level, mean=False).plane_size(sizes[0])
+        total += _kernel(level) * live * height * width
+    if level.mean:
+        top, bottom, left, right = level.window or (0, height, 0, width)
+        total += live * (bottom - top) * (right - left)
+    return total
+
+
+Call = tuple[tuple[int, ...], tuple[int, ...]]
+"""Shapes, without the batch, of what goes into a module and what comes out."""
+
+
+def _run(
+    network: nn.Module, parts: Mapping[str, ChannelGraph], images: Tensor
+) -> Iterator[tuple[str, nn.Module, list[Call]]]:
+    """Run the network once; then each wired part, and each other conv and linear layer, with its calls."""
+    calls: dict[str, list[Call]] = {}
+    handles = []
+    for name, module in network.named_modules():
+        inside = any(name.startswith(f"{part}.") for part in parts)
+        if name in parts or (isinstance(module, _COUNTED) and not inside):
+
+            def record(_: nn.Module, given: tuple[Tensor, ...], out: Tensor, name: str = name) -> None:
+                calls.setdefault(name, []).append((tuple(given[0].shape[1:]), tuple(out.shape[1:])))
+
+            handles.append(module.register_forward_hook(record))
+    try:
+        with evaluating(network):
+            network(images.to(next(network.parameters())))
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, module in network.named_modules():
+        if name in calls:
+            yield name, module, calls[name]
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    """Columns as wide as their widest entry, the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = []
+    for row in (heads, ["-" * width for width in widths], *rows):
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
