@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from models.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
 from models.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
 from models.sparse.graph import ChannelGraph, Depthwise, Edges, InstanceNorm, Level
-from models.wiring import Graph, Wiring
+from models.wiring import Wiring
 
 
 @contextmanager

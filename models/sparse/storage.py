@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +152,7 @@ def _validate_level(graph: ChannelGraph, index: int, level: Level) -> None:
         _expect(planes, np.float32, (len(chosen), *planes.shape[1:]), "constant planes")
         if planes.ndim != 3 or graph.image_size is None:
             raise ValueError("constant planes need a height, a width and the image size they hold for")
-        if len(chosen) and not (0 <= chosen[0] and chosen[-1] < nodes and (np.diff(chosen) > 0).all()):
+        if len(chosen) and not (chosen[0] >= 0 and chosen[-1] < nodes and (np.diff(chosen) > 0).all()):
             raise ValueError("its constant nodes do not rise within its nodes")
         if graph.sizes(graph.image_size)[index][0] != planes.shape[1:]:
             raise ValueError("its constant planes have another size than its sums")
@@ -169,7 +168,7 @@ def _validate_edges(edges: Edges, nodes: int, columns: int) -> None:
         raise ValueError(f"it has {edges.columns} columns for {columns} source nodes")
     if edges.indptr[0] != 0 or edges.indptr[-1] != count or (np.diff(edges.indptr) < 0).any():
         raise ValueError("indptr does not rise from 0 to the number of edges")
-    if count and not (0 <= edges.indices.min() and edges.indices.max() < columns):
+    if count and not (edges.indices.min() >= 0 and edges.indices.max() < columns):
         raise ValueError("an edge starts outside the sources")
     rises = np.diff(edges.indices.astype(np.int64)) > 0
     first = np.zeros(count + 1, dtype=bool)
