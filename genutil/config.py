@@ -1,113 +1,374 @@
 """An experiment as one typed object.
 
-Names of keys follow the app files of 2019 where those have one, so that they run unchanged; `ALIASES` holds the
-spellings of that time that mean a key of today.
+Its keys are flat, and those that app files had in 2019 keep their names. They stand in sections, a class each: those of
+`RUN_SECTIONS` decide what a run is and go into its checkpoints; those of `INVOCATION_SECTIONS` belong to one call of
+the runner on one machine and are never taken over from a checkpoint.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import os
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+from genutil.errors import UserError, nearest
+from genutil.field_types import choices, expectation
 
+
+def _refuse_switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_expected", "a switch is no number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_refuse_switch)]
+Number = Annotated[float, BeforeValidator(_refuse_switch)]
+Count = Annotated[Whole, Field(ge=1)]
+Index = Annotated[Whole, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Chance = Annotated[Number, Field(gt=0, le=1)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+FilePath = Annotated[str, AfterValidator(os.path.expanduser)]
+
+NetworkName = Literal["mobilenetv1_like", "static", "discrete_time", "continuous_time", "mobilenetv1", "shufflenetv2"]
 GraphName = Literal["complete", "random", "dnw", "dnw_no_update", "fine_tune", "td", "reg_td"]
+SolverName = Literal["dopri5", "rk4", "euler", "midpoint"]
 ScheduleName = Literal["multistep", "cosine", "linear", "exponential", "constant"]
 
+UNWIRED_NETWORKS = ("mobilenetv1", "shufflenetv2")
 
-class Experiment(BaseModel):
-    """Everything that decides what a run does. Accuracies are in percent, sizes in pixels, lengths in epochs."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, strict=False)
+class Section(BaseModel):
+    """Settings that belong together."""
 
-    # the network
-    model: str = "mobilenetv1_like"
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, populate_by_name=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_loosely(cls, value: Any, info: ValidationInfo) -> Any:
+        allowed = choices(cls.model_fields[info.field_name].annotation)
+        if type(None) in allowed and (value is False or value in ("", "none", "null")):
+            return None
+        takes_list = any(get_origin(choice) is list for choice in allowed)
+        return [value] if takes_list and value is not None and not isinstance(value, list | tuple) else value
+
+
+class Network(Section):
+    """The network"""
+
+    model: NetworkName = Field("mobilenetv1_like", description="the network")
     output_size: Count = Field(10, description="number of classes")
-    image_size: Count = Field(32, description="height and width of the images that the network sees")
-    in_channels: Count = 3
-    graph: GraphName = Field("complete", description="the wiring of every wired layer")
-    prune_rate: Rate = Field(0.0, description="share of the edges removed")
-    rho: float | Literal["gamma"] = Field(0.95, description="td, reg_td: chance that a small weight is dropped")
+    image_size: Count = Field(32, description="height and width of the images that the network sees, in pixels")
+    in_channels: Count = Field(3, description="channels of the images")
+    width_mult: Positive = Field(1.0, description="mobilenetv1, shufflenetv2: factor on the widths")
     small: bool = Field(False, description="mobilenetv1_like: wire the classifier as well")
-    width_mult: Annotated[float, Field(gt=0)] = 1.0
     dim: Count = Field(800, description="tiny classifiers: channels of the state")
     downsample_dim: Count = Field(32, description="tiny classifiers: channels of the stem")
     feature_dim: Count = Field(100, description="tiny classifiers: channels read out")
-    layers: Count = Field(5, description="tiny classifiers: blocks (static) or steps (discrete time)")
-    solver: Literal["dopri5", "rk4", "euler", "midpoint"] = Field("dopri5", description="continuous time")
-    solver_steps: Count = Field(10, description="continuous time: steps of a fixed-step solver")
-    tolerance: Annotated[float, Field(gt=0)] = Field(1e-3, description="continuous time: rtol and atol")
+    layers: Count = Field(5, description="tiny classifiers: blocks (static) or steps (discrete_time)")
+    solver: SolverName = Field("dopri5", description="continuous_time: dopri5 adapts its steps")
+    solver_steps: Count = Field(10, description="continuous_time: steps of a fixed-step solver")
+    tolerance: Positive = Field(1e-3, description="continuous_time: relative and absolute tolerance of dopri5")
     relu_in_place: bool = Field(
-        True, description="continuous time: the solver's state is replaced by its ReLU, as in 2019"
+        True, description="continuous_time: the ReLU changes the solver's own state, as in 2019"
     )
-    use_graph: str | None = Field(None, description="fine_tune: checkpoint of the trained complete graph")
-    use_init: str | None = Field(None, description="fine_tune: checkpoint whose weights training starts from")
 
-    # the data
-    data: str = "digits"
-    data_dir: str | None = None
+    @model_validator(mode="after")
+    def _fit_network(self) -> Self:
+        if self.small and self.model != "mobilenetv1_like":
+            raise ValueError(f"small wires the classifier of mobilenetv1_like; {self.model} has no such form")
+        return self
+
+
+class Wiring(Section):
+    """The wiring"""
+
+    graph: GraphName = Field("complete", description="rule of every wired layer")
+    prune_rate: Share = Field(0.0, description="share of the edges removed")
+    rho: Chance | Literal["gamma"] = Field(
+        0.95, description="td, reg_td: chance that a small weight is dropped; gamma is prune_rate"
+    )
+    use_graph: FilePath | None = Field(
+        None, description="fine_tune: checkpoint of the trained complete graph whose top edges are kept"
+    )
+    use_init: FilePath | None = Field(
+        None, description="fine_tune: checkpoint of the untrained weights to start again from"
+    )
+
+    @model_validator(mode="after")
+    def _fit_wiring(self) -> Self:
+        if self.use_graph and self.graph != "fine_tune":
+            raise ValueError(f"use_graph belongs to graph: fine_tune, and graph is {self.graph}")
+        if self.use_init and not self.use_graph:
+            raise ValueError("use_init needs use_graph, the checkpoint that the kept edges come from")
+        return self
+
+
+class Images(Section):
+    """The images"""
+
+    data: str = Field("digits", description="digits, cifar10, cifar100, mnist, imagenet or a folder's name in data_dir")
     batch_size: Count = Field(128, description="images a training step, over all processes")
-    test_batch_size: Count | None = Field(None, description="images an evaluation step; batch_size where absent")
-    workers: Annotated[int, Field(ge=0)] = 4
-    download: bool = Field(True, description="fetch a data set that is absent, where torchvision can")
+    test_batch_size: Count | None = Field(None, description="images an evaluation step; none: batch_size")
+    workers: Index = Field(4, description="processes that read folders of images, for each device")
+    augment: bool = Field(True, description="crop and flip training images at random")
+    mean: list[Number] | None = Field(
+        None, description="of each channel, of pixels from 0 to 1; none: the data set's own"
+    )
+    std: list[Positive] | None = Field(None, description="the same for the standard deviation")
+    validation_share: Share = Field(
+        0.0, description="share of the training images that choose the best checkpoint; 0: test images do"
+    )
     verify: bool = Field(True, description="check the md5 sums of the data set's files")
     skip_unreadable: bool = Field(False, description="leave out images that cannot be read, and count them")
-    augment: bool = True
-    mean: list[float] | None = Field(
-        None, description="of each channel, images in 0..1; the data set's own where absent"
-    )
-    std: list[float] | None = None
-    validation_share: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0,
-        description="share of the training images held out to choose the best checkpoint; 0 chooses on the test images",
-    )
 
-    # the recipe
-    num_epochs: Annotated[int, Field(ge=0)] = 160
-    optimizer: Literal["sgd"] = "sgd"
-    lr: Annotated[float, Field(ge=0)] = 0.1
-    momentum: Rate = 0.9
-    nesterov: bool = False
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    @field_validator("data")
+    @classmethod
+    def _name_no_class(cls, value: str) -> str:
+        if not value or ":" in value:
+            raise ValueError(f"data names a data set, such as imagenet or cifar10, not {value!r}")
+        return value
+
+
+class Recipe(Section):
+    """The recipe"""
+
+    num_epochs: Index = Field(160, description="epochs to train")
+    optimizer: Literal["sgd"] = Field("sgd", description="the optimiser")
+    lr: NotNegative = Field(0.1, description="learning rate")
+    momentum: Share = Field(0.9, description="of SGD")
+    nesterov: bool = Field(False, description="Nesterov's momentum")
+    weight_decay: NotNegative = Field(1e-4, description="L2 penalty's gradient factor")
     decay_norm_and_bias: bool = Field(True, description="weight decay also on norms and biases")
-    label_smoothing: Rate = 0.0
-    clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
-    lr_scheduler: ScheduleName = "cosine"
-    multistep_lr_milestones: list[Annotated[int, Field(ge=0)]] = Field(
-        default_factory=list, description="epochs, from 0"
+    label_smoothing: Share = Field(0.0, description="share of the target spread over all classes")
+    clip_grad_norm: Positive | None = Field(None, description="largest norm of the gradient")
+    lr_scheduler: ScheduleName = Field("cosine", description="course of the learning rate")
+    multistep_lr_milestones: list[Index] = Field(
+        default_factory=list, description="multistep: epochs, from 0, at which the rate falls"
     )
-    multistep_lr_gamma: Annotated[float, Field(gt=0)] = 0.1
-    exp_decaying_lr_gamma: Annotated[float, Field(gt=0)] = 0.97
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    multistep_lr_gamma: Positive = Field(0.1, description="multistep: factor at each milestone")
+    exp_decaying_lr_gamma: Positive = Field(0.97, description="exponential: factor an epoch")
+    warmup_epochs: NotNegative = Field(0.0, description="epochs of linear rise to the learning rate")
     epoch_len: Count | None = Field(
-        None, description="steps an epoch has for the schedule, where not the data's own number"
+        None, description="steps that the schedule counts an epoch; none: as many as the data have"
     )
-    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["32", "bf16", "16"] = Field("32", description="bits of the arithmetic")
+    sync_batchnorm: bool = Field(True, description="batch statistics over all processes of ddp")
+    seed: Seed = Field(0, description="of every random draw")
 
-    # the machine
-    gpus: list[Annotated[int, Field(ge=0)]] | None = Field(None, description="devices; all, or the CPU, where absent")
-    devices: Count = Field(1, description="processes on the CPU")
-    strategy: Literal["ddp", "dp"] = "ddp"
-    num_nodes: Count = 1
-    precision: Literal["32", "bf16", "16"] = "32"
-    sync_batchnorm: bool = Field(
-        True, description="batch statistics over all processes (ddp), so that their number does not matter"
-    )
-    threads: Count | None = Field(None, description="CPU threads of torch")
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _read_bits(cls, value: Any) -> Any:
+        return str(value) if type(value) is int else value
 
-    # the run
-    resume: str | None = None
-    init_from: str | None = None
-    evaluate: bool = False
-    profile: bool = False
-    skip_profiling: bool = False
-    save_dir: str = "./checkpoints"
-    log_dir: str = "./runs"
+    @model_validator(mode="after")
+    def _fit_recipe(self) -> Self:
+        milestones = self.multistep_lr_milestones
+        if milestones != sorted(milestones):
+            raise ValueError(f"multistep_lr_milestones must ascend, not {milestones}")
+        if self.lr_scheduler == "multistep" and not milestones:
+            raise ValueError("lr_scheduler: multistep needs multistep_lr_milestones, the epochs of its steps")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Record(Section):
+    """What is kept of the run"""
+
+    name: str | None = Field(None, description="the run's folder in save_dir and log_dir; none: the app's name")
+    save_dir: FilePath = Field("./checkpoints", description="folder of checkpoints")
+    log_dir: FilePath = Field("./runs", description="folder of logs")
     checkpoint_interval: Count | None = Field(
-        None, description="epochs between periodic checkpoints; none where absent"
+        None, description="epochs between checkpoints that are kept beside last and best; none: no others"
     )
-    json_file: str | None = Field(None, alias="json")
-    fast_eval: bool = False
-    use_dgl: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _stay_inside(cls, value: str | None) -> str | None:
+        if value is not None and (PurePath(value).is_absolute() or ".." in PurePath(value).parts):
+            raise ValueError(f"name is a folder inside save_dir and log_dir, not {value!r}")
+        return value
+
+
+class Machine(Section):
+    """The machine"""
+
+    data_dir: FilePath | None = Field(None, description="folder of the data sets; none: the environment's DATA_DIR")
+    download: bool = Field(True, description="fetch a data set that is absent, where torchvision can")
+    gpus: list[Index] | None = Field(
+        None, description="GPUs to use, [] for the CPU; none: all that there are, or the CPU"
+    )
+    devices: Count = Field(1, description="processes on the CPU")
+    num_nodes: Count = Field(1, description="machines")
+    strategy: Literal["ddp", "dp"] = Field("ddp", description="DistributedDataParallel or DataParallel")
+    threads: Count | None = Field(None, description="CPU threads; none: torch's own choice")
+
+    @model_validator(mode="after")
+    def _fit_machine(self) -> Self:
+        if self.gpus is not None and len(set(self.gpus)) < len(self.gpus):
+            raise ValueError(f"gpus names one twice: {self.gpus}")
+        if self.gpus and self.devices > 1:
+            raise ValueError("devices counts processes on the CPU; give it or gpus, not both")
+        if self.strategy == "dp" and self.num_nodes > 1:
+            raise ValueError("strategy: dp works on one machine; ddp on several")
+        return self
+
+
+class Invocation(Section):
+    """What to do"""
+
+    resume: FilePath | None = Field(
+        None, description="checkpoint to go on from or to evaluate: a file, pretrained:<name> or keras:<prefix>"
+    )
+    init_from: FilePath | None = Field(
+        None, description="checkpoint whose weights to start from; another number of classes is allowed"
+    )
+    evaluate: bool = Field(False, description="evaluate and stop")
+    profile: bool = Field(False, description="profile and stop")
+    skip_profiling: bool = Field(False, description="no profile before training or evaluation")
+    fast_eval: bool = Field(False, description="evaluate at the cost of the live edges")
+    use_dgl: bool = Field(False, description="fast_eval on DGL's message passing")
+    json_file: FilePath | None = Field(None, alias="json", description="file for all that was printed")
+
+    @model_validator(mode="after")
+    def _fit_invocation(self) -> Self:
+        if self.resume and self.init_from:
+            raise ValueError("resume goes on with a run and init_from starts another: give one of them")
+        return self
+
+
+RUN_SECTIONS = (Network, Wiring, Images, Recipe, Record)
+INVOCATION_SECTIONS = (Machine, Invocation)
+SECTIONS = RUN_SECTIONS + INVOCATION_SECTIONS
+
+
+def _keys(sections: tuple[type[Section], ...]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for section in sections for name, field in section.model_fields.items()}
+
+
+KEYS = _keys(SECTIONS)
+"""Every key of an experiment, as app files and the command line spell it, in the order of the sections."""
+
+RUN_KEYS = frozenset(_keys(RUN_SECTIONS))
+"""The keys that a checkpoint keeps."""
+
+OTHER_WORDS = {
+    "learning_rate": "lr",
+    "classes": "output_size",
+    "num_classes": "output_size",
+    "dataset": "data",
+    "wiring": "graph",
+    "sparsity": "prune_rate",
+    "checkpoint": "resume",
+}
+
+
+class Experiment(Invocation, Machine, Record, Recipe, Images, Wiring, Network):
+    """Everything that decides what a run does. Accuracies are in percent, sizes in pixels, lengths in epochs."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.graph != "complete" and self.model in UNWIRED_NETWORKS:
+            raise ValueError(f"model {self.model} has no wired layers, so that graph: {self.graph} cannot act")
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != self.in_channels:
+                raise ValueError(f"{key} has {len(values)} values for {self.in_channels} channels (in_channels)")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std come together, or neither")
+        if self.graph == "fine_tune" and self.trains and not self.resume and not self.use_graph:
+            raise ValueError(
+                "graph: fine_tune needs use_graph, a checkpoint of the same network trained with graph: complete"
+            )
+        if self.init_from and self.use_graph:
+            raise ValueError("init_from and use_graph both say which weights to start from: give one of them")
+        return self
+
+    @property
+    def trains(self) -> bool:
+        """Whether the run trains, and does not stop after a profile or an evaluation."""
+        return not (self.evaluate or self.profile)
+
+    @property
+    def profiles(self) -> bool:
+        """Whether a profile is printed; `profile` wins over `skip_profiling`."""
+        return self.profile or not self.skip_profiling
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> Self:
+        """Make an experiment of flat settings; keys that are absent take their defaults.
+
+        `origins` says of each key where it was given, for the message ("--lr", "lr (apps/quickstart.yml)").
+
+        Raises UserError for an unknown key (naming the nearest), a wrong type or an impossible value.
+        """
+        origins = origins or {}
+        for key in settings:
+            if key not in KEYS:
+                where = origins.get(key, str(key))
+                raise UserError(f"{where} is not a setting; the nearest is {nearest_key(str(key))}.")
+        try:
+            return cls.model_validate(dict(settings))
+        except ValidationError as error:
+            raise UserError(_sentence(error, settings, origins)) from None
+
+    @classmethod
+    def from_saved(cls, saved: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Self:
+        """Make the experiment of a checkpoint's settings, with other values for the keys of `overrides`.
+
+        What belonged to the invocation that saved them is not taken over. Raises UserError as `from_settings`.
+        """
+        origins = {key: f"{key} (in the checkpoint)" for key in saved}
+        overrides = overrides or {}
+        kept = {key: value for key, value in saved.items() if key in RUN_KEYS or key not in KEYS}
+        return cls.from_settings({**kept, **overrides}, {**origins, **{key: f"--{key}" for key in overrides}})
+
+    def but(self, **changes: Any) -> Self:
+        """The same experiment with other values for some keys, checked as a whole."""
+        return self.from_settings({**self.to_dict(), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting, by key, in types that YAML and JSON have; `from_settings` reads it back."""
+        plain = self.model_dump(mode="json", by_alias=True)
+        return {key: plain[key] for key in KEYS}
+
+    def to_saved(self) -> dict[str, Any]:
+        """What defines the run, for its checkpoints and as an app file; `from_saved` reads it back."""
+        return {key: value for key, value in self.to_dict().items() if key in RUN_KEYS}
+
+
+def nearest_key(word: str) -> str:
+    """The key that somebody who wrote `word` most likely meant."""
+    return OTHER_WORDS.get(word) or nearest(word, KEYS)
+
+
+def _sentence(error: ValidationError, settings: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":
+        return f"{first['ctx']['error']}."
+    key = str(first["loc"][0])
+    return f"{origins.get(key, key)} must be {expectation(KEYS[key])}, not {_shown(settings[key])}."
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

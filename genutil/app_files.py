@@ -1,0 +1,137 @@
+"""App files: YAML, a few keys each over a `base:` that they inherit from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from genutil.errors import UserError, nearest
+from genutil.settings_2019 import translate
+
+APPS = Path(__file__).resolve().parents[1] / "apps"
+
+
+class App(NamedTuple):
+    """What an app file and its bases state."""
+
+    settings: dict[str, Any]
+    origins: dict[str, str]
+    """Of each key, the key and the file that states it, for messages."""
+
+
+def experiments(folder: Path = APPS) -> list[Path]:
+    """The app files of a folder, sorted; bases are none: files named base.yml, or in a folder named base."""
+    paths = sorted(folder.rglob("*.yml"), key=lambda path: (len(path.parts), path))
+    return [path for path in paths if path.stem != "base" and path.parent.name != "base"]
+
+
+def app_name(path: Path, folder: Path = APPS) -> str:
+    """How an app file is called: its path in the folder of apps without .yml; elsewhere only its own name."""
+    path = path.resolve()
+    inside = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+    return inside.as_posix().removesuffix(".yml")
+
+
+def description(path: Path) -> str:
+    """The comment on the first line of an app file, or nothing."""
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+    return first.strip("# \n") if first.startswith("#") else ""
+
+
+def find(name: str, folder: Path = APPS) -> Path:
+    """The app file that `name` means: a path, or its end within the folder of apps; .yml may be left out.
+
+    Raises UserError where there is none (naming the nearest) or more than one.
+    """
+    if not name:
+        raise UserError("app: needs the name of an experiment, as in app:quickstart.")
+    for path in (Path(name), folder / name, folder.parent / name):
+        for candidate in (path, path.with_name(path.name + ".yml")):
+            if candidate.is_file():
+                return candidate
+    known = {app_name(path, folder): path for path in experiments(folder)}
+    end = name.removesuffix(".yml")
+    found = [full for full in known if f"/{full}".endswith(f"/{end}")]
+    if len(found) > 1:
+        raise UserError(f"app:{name} is ambiguous; which one is meant: {', '.join(found)}?")
+    if not found:
+        raise UserError(f"There is no app {name}; the nearest is {_nearest_app(end, list(known))}.")
+    return known[found[0]]
+
+
+def read(path: Path, folder: Path = APPS) -> App:
+    """What an app file states, over what its bases do.
+
+    Raises UserError where the file or a base cannot be read, or where a file is its own base.
+    """
+    settings: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for source, stated in reversed(list(_lineage(path, folder))):
+        settings |= stated
+        origins |= {key: f"{key} (in {_shown(source)})" for key in stated}
+    return App(settings, origins)
+
+
+def _lineage(path: Path, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    seen: list[Path] = []
+    following: Path | None = path
+    while following:
+        current = following
+        seen.append(current.resolve())
+        stated = _load(current)
+        following = _base(stated, current, folder)
+        if following and following.resolve() in seen:
+            raise UserError(f"{_shown(current)} has {_shown(following)} as its base, which inherits from it in turn.")
+        yield current, translate({key: value for key, value in stated.items() if key != "base"})
+
+
+def _base(stated: dict[str, Any], path: Path, folder: Path) -> Path | None:
+    base = stated.get("base")
+    if base is None:
+        return None
+    candidates = [path.parent / str(base), folder / str(base)]
+    found = [candidate for candidate in candidates if candidate.is_file()]
+    if found:
+        return found[0]
+    if "title" in stated:  # the runner of 2019 wrote the app's bare name there
+        return None
+    raise UserError(f"{_shown(path)} names the base {base}, and there is no such file beside it or in {folder.name}/.")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            stated = yaml.safe_load(file)
+    except OSError as error:
+        raise UserError(f"{_shown(path)} cannot be read: {error.strerror}.") from None
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: no text, no date
+        raise UserError(f"{_shown(path)} is not valid YAML: {_yaml_fault(error)}.") from None
+    if not isinstance(stated, dict):
+        raise UserError(f"{_shown(path)} holds no settings; an app file is lines of the form key: value.")
+    return {str(key).replace("-", "_"): value for key, value in stated.items()}
+
+
+def _shown(path: Path) -> str:
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _yaml_fault(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"{problem} (line {mark.line + 1})" if mark else " ".join(problem.split())
+
+
+def _nearest_app(name: str, known: list[str]) -> str:
+    if "/" in name:
+        return nearest(name, known)
+    by_stem = {full.rpartition("/")[2]: full for full in known}
+    return by_stem[nearest(name, by_stem)]

@@ -1,0 +1,58 @@
+"""The type of a pydantic field, in words for messages and help."""
+
+from __future__ import annotations
+
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
+
+NOUNS = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}
+
+
+def is_switch(field: FieldInfo) -> bool:
+    """Whether a field is true or false."""
+    return field.annotation is bool
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Whether a field takes several values."""
+    return any(get_origin(choice) is list for choice in choices(field.annotation))
+
+
+def expectation(field: FieldInfo) -> str:
+    """What values a field takes, in words: "a number, above 0", "one of ddp, dp"."""
+    return _in_words(field.annotation, field.metadata)
+
+
+def choices(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, None among them; of anything else, itself."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _in_words(annotation: Any, metadata: list[Any]) -> str:
+    if get_origin(annotation) is Annotated:
+        inner, *extra = get_args(annotation)
+        return _in_words(inner, [*extra, *metadata])
+    if get_origin(annotation) is Literal:
+        names = get_args(annotation)
+        return f"one of {', '.join(names)}" if len(names) > 1 else str(names[0])
+    if get_origin(annotation) is list:
+        noun, *bounds = _in_words(get_args(annotation)[0], []).removeprefix("a ").split(", ")
+        return ", each ".join([f"a list of {noun}s", *bounds])
+    members = [member for member in choices(annotation) if member is not type(None)]
+    if members != [annotation]:
+        return ", or ".join(_in_words(member, metadata) for member in members)
+    return ", ".join(filter(None, [NOUNS[annotation], _bounds(metadata)]))
+
+
+def _bounds(metadata: list[Any]) -> str:
+    flat = [part for entry in metadata for part in (entry.metadata if isinstance(entry, FieldInfo) else [entry])]
+    words = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
+    return " and ".join(
+        f"{phrase} {getattr(bound, attribute)}"
+        for kind, (phrase, attribute) in words.items()
+        for bound in flat
+        if isinstance(bound, kind)
+    )

@@ -1,0 +1,39 @@
+"""Train, evaluate and profile: `python runner.py app:<experiment> [--key value ...]`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from genutil import command_line, usage
+from genutil.errors import UserError
+
+
+def main(words: Sequence[str]) -> int:
+    """Do what the words of a command line ask for; the exit status.
+
+    0: done. 2: a mistake of the user, told on standard error. 130: interrupted. 141: nobody reads the output any more.
+    """
+    try:
+        request = command_line.read(words)
+        if request.help:
+            print(usage.overview(), *([usage.all_keys()] if words else []), sep="\n\n", flush=True)
+            return 0
+        experiment = command_line.resolve(request)
+        from genutil.run import run  # imports torch, which help and mistakes in settings do without
+
+        run(experiment)
+        return 0
+    except UserError as mistake:
+        print(mistake, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
