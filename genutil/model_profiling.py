@@ -234,19 +234,23 @@ def _row(
     nodes = (
         kernels > 0 if kernels.any() else np.ones(width, bool)
     )  # a source without the others' kernel hands on a state
-    edges: dict[tuple[int, int], int] = {}
-    products: dict[tuple[int, int, int], int] = {}
+    edges, products, costs = [], [], []
     for i, level in zip(members, levels, strict=True):
         alive = np.concatenate([graph.liveness[source].live for source in level.sources])
         origin = np.concatenate([np.full(graph.levels[source].nodes, source) for source in level.sources])
         acting = graph.liveness[i].live[level.edges.rows] & (alive & nodes[: len(alive)])[level.edges.indices]
         taps = np.count_nonzero(level.edges.weight[acting], axis=(1, 2))
         row, column = level.channels[level.edges.rows[acting]], level.edges.indices[acting]
-        edges.update(zip(zip(row.tolist(), column.tolist(), strict=True), taps.tolist(), strict=True))
-        keys = zip(row.tolist(), column.tolist(), origin[column].tolist(), strict=True)
-        products.update(zip(keys, (taps * math.prod(sizes[i][0])).tolist(), strict=True))
-    parameters = sum(edges.values()) + int(kernels[live].sum())
-    multiply_adds = sum(products.values()) + sum(_operations(graph, source, sizes[source]) for source in sources)
+        edges.append(row * width + column)
+        products.append(edges[-1] * len(graph.levels) + origin[column])
+        costs.append((taps, taps * math.prod(sizes[i][0])))
+    taps, taps_by_positions = (np.concatenate(column) for column in zip(*costs, strict=True))
+    edge = np.unique(np.concatenate(edges), return_index=True)[1]
+    product = np.unique(np.concatenate(products), return_index=True)[1]
+    parameters = int(taps[edge].sum() + kernels[live].sum())
+    multiply_adds = int(taps_by_positions[product].sum()) + sum(
+        _operations(graph, source, sizes[source]) for source in sources
+    )
     if not wired:
         return Layer(name, parameters, multiply_adds, output)
     return WiredLayer(
@@ -257,7 +261,7 @@ def _row(
         possible=sum(graph.layout.possible for graph in wired),
         kept=sum(graph.wiring.kept for graph in wired),
         acting=sum(int(graph.matrix().count_nonzero()) for graph in wired),
-        live=len(edges),
+        live=len(edge),
         nodes=int(nodes.sum()),
         live_nodes=int((live & nodes).sum()),
         with_output=int((with_output & nodes).sum()),

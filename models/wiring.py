@@ -136,7 +136,8 @@ class Complete(Wiring):
     """Every edge that can act does."""
 
     def __init__(self, layout: EdgeLayout, prune_rate: float = 0.0) -> None:
-        super().__init__(layout)
+        super().__init__(layout, prune_rate)
+        self.kept = layout.possible
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight
