@@ -162,9 +162,8 @@ def _worker_options(workers: int) -> dict[str, Any]:
 
 
 def _begin_worker(number: int) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the main process, which may still want batches
+    # Ctrl-C is for the main process, which may still want batches
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.filterwarnings("ignore", module="PIL")
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

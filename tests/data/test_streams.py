@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +63,16 @@ def test_training_shows_every_image_once_and_is_drawn_by_seed_and_epoch(photogra
     assert torch.equal(augmented_labels, labels)
     assert not torch.equal(augmented, images)
     assert not torch.equal(joined(list(train.epoch(1)))[1], labels)
+
+
+def test_every_image_of_every_epoch_has_draws_of_its_own(photographs):
+    folder = photographs / "birds" / "train"
+    for path in folder.glob("*/*"):
+        if path.name != "owl_1.JPEG":
+            shutil.copy(folder / "owl" / "owl_1.JPEG", path)
+    train = load(photographs, batch_size=8).train
+    crops = {image.numpy().tobytes() for epoch in range(2) for image in joined(list(train.epoch(epoch)))[0]}
+    assert len(crops) == 2 * 24
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
@@ -237,7 +248,10 @@ def test_workers_outlive_an_interrupt_but_not_their_program(photographs, tmp_pat
     deadline = time.monotonic() + 10
     while any(running(worker) for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(running(worker) for worker in workers)
+    left = [worker for worker in workers if running(worker)]
+    for worker in left:
+        os.kill(worker, signal.SIGKILL)
+    assert not left
 
 
 def test_real_photographs(real_data):
