@@ -1,0 +1,121 @@
+"""Image folders in ImageNet's form: <data-dir>/<name>/{train,val}/<class>/<image>."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from data.augmentation import ResizedCropFlip
+from data.sources import ImageSet, Request, UnreadableImageError
+
+IMAGE_SIZE = 224
+MODES = {1: "L", 3: "RGB"}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class PackedNames(Sequence[str]):
+    """A list of strings in two tensors, which worker processes share; of a list each would hold a copy."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        encoded = [name.encode("utf-8", "surrogateescape") for name in names]
+        self._bytes = torch.frombuffer(bytearray(b"".join(encoded)) or bytearray(1), dtype=torch.uint8)
+        self._ends = torch.tensor([0, *map(len, encoded)]).cumsum(0)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int) -> str:
+        start, end = self._ends[index], self._ends[index + 1]
+        return self._bytes[start:end].numpy().tobytes().decode("utf-8", "surrogateescape")
+
+
+class FolderImages:
+    """A `Source`: the images of the class folders in `folder`, in the order of their names.
+
+    Raises ValueError where a class has no image, or there is no class.
+    """
+
+    def __init__(self, folder: Path, channels: int) -> None:
+        self.folder = str(folder)
+        self.channels = channels
+        self.class_names = sorted(
+            entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+        )
+        if not self.class_names:
+            raise ValueError(f"{folder} has no class folders: its images belong in {folder / '<class>'}")
+        class_to_index = {name: index for index, name in enumerate(self.class_names)}
+        found = make_dataset(self.folder, class_to_index, is_valid_file=_is_image, allow_empty=True)
+        self._names = PackedNames([str(Path(path).relative_to(folder)) for path, _ in found])
+        self.labels = torch.tensor([label for _, label in found], dtype=torch.int64)
+        counts = torch.bincount(self.labels, minlength=len(self.class_names))
+        if empty := [
+            name for name, count in zip(self.class_names, counts.tolist(), strict=True) if not count
+        ]:
+            raise ValueError(f"{folder / empty[0]} has no images ({len(empty)} such class folder(s))")
+
+    def decode(self, index: int) -> Tensor:
+        """uint8 [channels, height, width]; raises `UnreadableImageError`."""
+        path = Path(self.folder, self._names[index])
+        try:
+            with Image.open(path) as image:
+                return pil_to_tensor(image.convert(MODES[self.channels]))
+        except Exception as error:  # each of Pillow's formats has its own ways to fail
+            raise UnreadableImageError(f"{path} cannot be read as an image ({error})") from error
+
+
+def imagenet(request: Request) -> ImageSet:
+    """ImageNet (ILSVRC2012), or its like, in <data-dir>/imagenet."""
+    return _read(request, "fetch ILSVRC2012 from https://image-net.org and unpack it")
+
+
+def any_folder(request: Request) -> ImageSet:
+    """The images in <data-dir>/<name>, whose class folders say how many classes there are."""
+    return _read(request, "put the images")
+
+
+def _read(request: Request, advice: str) -> ImageSet:
+    """Images are normalised as ImageNet's; grey ones by the mean over the channels of those figures."""
+    channels = request.in_channels or 3
+    if channels not in MODES:
+        raise ValueError(f"image files are read with 1 or 3 channels, not in_channels {channels}")
+    train, test = request.folder / "train", request.folder / "val"
+    for folder in (train, test):
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{request.name} is not in {request.folder}, which has no {folder.name}: "
+                f"{advice} as {train / '<class>' / '<image>'} and {test / '<class>' / '<image>'}"
+            )
+    sources = FolderImages(train, channels), FolderImages(test, channels)
+    _check_same_classes(request.folder, *sources)
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if channels == 1:
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    return ImageSet(
+        *sources,
+        class_names=sources[0].class_names,
+        image_size=IMAGE_SIZE,
+        mean=mean,
+        std=std,
+        augmentation=ResizedCropFlip(),
+    )
+
+
+def _check_same_classes(folder: Path, train: FolderImages, test: FolderImages) -> None:
+    if differing := set(train.class_names) ^ set(test.class_names):
+        name = min(differing)
+        there, missing = ("train", "val") if name in train.class_names else ("val", "train")
+        raise ValueError(
+            f"the classes of train and val in {folder} differ: {name} is in {there} and not in {missing} "
+            f"({len(differing)} such class folder(s))"
+        )
+
+
+def _is_image(path: str) -> bool:
+    name = Path(path).name
+    return name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")
