@@ -141,7 +141,8 @@ def _classifier(linear: nn.Module, source: int, name: str) -> Level:
     else:
         assert isinstance(linear, nn.Linear)
         edges, bias = Edges.from_dense(_array(linear.weight)), linear.bias
-    return _level(name, name, (source,), edges, _bias(bias, edges.nodes))
+    stage = f"{name}.graph" if isinstance(linear, WiredLinear) else name
+    return _level(name, stage, (source,), edges, _bias(bias, edges.nodes))
 
 
 def _stem(network: StaticNeuralGraph | DiscreteTimeNeuralGraph | ContinuousTimeNeuralGraph) -> ChannelGraph:
