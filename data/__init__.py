@@ -117,9 +117,7 @@ def load(
 
     training = Steps(len(train), batch_size, place, training=True)
     return Data(
-        train=_loader(
-            image_set.train, train, training, settings, image_set.augmentation if augment else None
-        ),
+        train=_loader(image_set.train, train, training, settings, image_set.augmentation if augment else None),
         validation=evaluating(image_set.train, held) if validation_share else None,
         test=evaluating(image_set.test, everything),
         class_names=tuple(image_set.class_names),
@@ -146,9 +144,7 @@ def _channels(name: str, image_set: ImageSet, wanted: int | None) -> int:
     return wanted or own
 
 
-def _per_channel(
-    what: str, given: Sequence[float] | None, own: tuple[float, ...], channels: int
-) -> tuple[float, ...]:
+def _per_channel(what: str, given: Sequence[float] | None, own: tuple[float, ...], channels: int) -> tuple[float, ...]:
     """The set's own figures, a grey set's repeated, unless some are given."""
     if given is None:
         return own if len(own) == channels else own * channels

@@ -54,9 +54,7 @@ class FolderImages:
         self._names = PackedNames([str(Path(path).relative_to(folder)) for path, _ in found])
         self.labels = torch.tensor([label for _, label in found], dtype=torch.int64)
         counts = torch.bincount(self.labels, minlength=len(self.class_names))
-        if empty := [
-            name for name, count in zip(self.class_names, counts.tolist(), strict=True) if not count
-        ]:
+        if empty := [name for name, count in zip(self.class_names, counts.tolist(), strict=True) if not count]:
             raise ValueError(f"{folder / empty[0]} has no images ({len(empty)} such class folder(s))")
 
     def decode(self, index: int) -> Tensor:

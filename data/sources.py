@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from data.augmentation import Augmentation
@@ -40,6 +41,10 @@ class MemoryImages:
 
     pixels: Tensor
     labels: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != len(self.labels):
+            raise ValueError(f"there are {len(self.pixels)} images and {len(self.labels)} labels")
 
     def subset(self, indices: Tensor) -> MemoryImages:
         """The images of `indices` (int64 [n]), copied."""
@@ -69,6 +74,11 @@ class ImageSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
+
+    def __post_init__(self) -> None:
+        labels = torch.cat([self.train.labels, self.test.labels])
+        if not ((labels >= 0) & (labels < len(self.class_names))).all():
+            raise ValueError(f"there are labels outside of the {len(self.class_names)} classes")
 
 
 @dataclass(frozen=True)

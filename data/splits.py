@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 
-def stratified_split(
-    labels: Tensor, share: float, seed: int, *, at_least: bool = False
-) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, share: float, seed: int, *, at_least: bool = False) -> tuple[Tensor, Tensor]:
     """Indices of the images that stay and of those held out, both ascending, from labels int64 [images].
 
     Of each class `share` is held out, rounded to the nearest number of images (up, where `at_least`), but one

@@ -41,9 +41,7 @@ class Steps:
         self.images, self.batch_size, self.place, self.training = images, batch_size, place, training
         processes = place.world_size
         if training and batch_size < processes:
-            raise ValueError(
-                f"batch_size {batch_size} is less than an image for each of {processes} processes"
-            )
+            raise ValueError(f"batch_size {batch_size} is less than an image for each of {processes} processes")
         rest = images % batch_size
         self._count = images // batch_size + (rest >= 2 * processes if training else rest > 0)
         if training and self._count == 0:

@@ -31,9 +31,7 @@ Result = tuple[Tensor, Tensor, list[tuple[int, str]]]
 class Reader(Dataset[Result]):
     """What a worker process does: decode, crop, flip. Draws depend on seed, epoch and index only."""
 
-    def __init__(
-        self, source: Source, size: int, transform: Callable[[Tensor], Tensor], seed: int | None
-    ) -> None:
+    def __init__(self, source: Source, size: int, transform: Callable[[Tensor], Tensor], seed: int | None) -> None:
         self.source, self.size, self.transform, self.seed = source, size, transform, seed
 
     def __getitem__(self, job: Job) -> Result:

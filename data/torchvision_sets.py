@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +52,7 @@ def mnist(request: Request) -> ImageSet:
     )
 
 
-def _read_cifar(
-    request: Request, kind: type[CIFAR10], mean: tuple[float, ...], std: tuple[float, ...]
-) -> ImageSet:
+def _read_cifar(request: Request, kind: type[CIFAR10], mean: tuple[float, ...], std: tuple[float, ...]) -> ImageSet:
     root = request.folder
     listed = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
     files = {f"{kind.base_folder}/{name}": md5 for name, md5 in listed}
@@ -71,22 +70,20 @@ def _read_cifar(
     )
 
 
-def _make_present(
-    request: Request, files: dict[str, str], fetch: Callable[[], VisionDataset], advice: str
-) -> None:
+def _make_present(request: Request, files: dict[str, str], fetch: Callable[[], VisionDataset], advice: str) -> None:
     """Fetches what is missing, where allowed; checks the md5 sums of what was there, where asked for."""
     root = request.folder
-    if not all((root / file).is_file() for file in files):
+    missing = [file for file in files if not (root / file).is_file()]
+    if missing:
+        lack = f"{request.name} is not in {root}, which has no {missing[0]}"
         if not request.download:
-            raise FileNotFoundError(f"{request.name} is not in {root}: {advice}, or allow the download")
+            raise FileNotFoundError(f"{lack}: {advice}, or allow the download with --download true")
         absent = [folder for folder in (root, *root.parents) if not folder.exists()]
         try:
             fetch()
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, HTTPException) as error:
             _remove_empty([*sorted(root.rglob("*"), reverse=True), *absent])
-            raise FileNotFoundError(
-                f"{request.name} is not in {root} and cannot be downloaded ({_one_line(error)}): {advice}"
-            ) from error
+            raise FileNotFoundError(f"{lack}, and cannot be downloaded ({_one_line(error)}): {advice}") from error
     elif request.verify:
         differing = [Path(file).name for file, md5 in files.items() if not check_integrity(root / file, md5)]
         if differing:
@@ -114,8 +111,7 @@ def _read_both(request: Request, kind: type[VisionDataset]) -> tuple[VisionDatas
         return kind(str(request.folder), train=True), kind(str(request.folder), train=False)
     except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(
-            f"{request.name} in {request.folder} cannot be read ({_one_line(error)}): "
-            f"remove it and fetch it again"
+            f"{request.name} in {request.folder} cannot be read ({_one_line(error)}): remove it and fetch it again"
         ) from error
 
 

@@ -19,9 +19,7 @@ from data.augmentation import (
 
 @pytest.fixture
 def pixels() -> torch.Tensor:
-    return torch.randint(
-        0, 256, (7, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    return torch.randint(0, 256, (7, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(("pad", "flip"), [(4, True), (1, False), (0, True)])

@@ -90,9 +90,7 @@ def test_evaluation_keeps_the_order_and_changes_nothing():
 def test_more_processes_than_images_in_evaluation_leave_some_without():
     sizes = []
     for rank in range(5):
-        loaded = data.load(
-            "digits", batch_size=400, test_batch_size=361, rank=rank, world_size=5, image_size=16
-        )
+        loaded = data.load("digits", batch_size=400, test_batch_size=361, rank=rank, world_size=5, image_size=16)
         last = batches(loaded.test)[-1]
         assert last.total == 3
         assert last.images.shape == (len(last.labels), 1, 16, 16)

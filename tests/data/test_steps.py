@@ -8,9 +8,7 @@ from data.steps import Place, Steps
 
 
 def parts(images: int, batch_size: int, world_size: int, *, training: bool) -> list[Steps]:
-    return [
-        Steps(images, batch_size, Place(rank, world_size), training=training) for rank in range(world_size)
-    ]
+    return [Steps(images, batch_size, Place(rank, world_size), training=training) for rank in range(world_size)]
 
 
 @settings(max_examples=200, deadline=None)

@@ -208,7 +208,7 @@ import sys, time, data
 if __name__ == "__main__":
     loaded = data.load("birds", sys.argv[1], image_size=24, batch_size=5, workers=2)
     batches = loaded.train.epoch(0)
-    next(batches)
+    next(batches), next(batches)  # one of each worker
     print(*(worker.pid for worker in loaded.train._results._iterator._workers), flush=True)
     for batch in batches:
         time.sleep(0.1)

@@ -99,8 +99,17 @@ def test_a_damaged_file_is_named_as_such(cifar10, mnist):
     with pytest.raises(ValueError, match=r"cifar10 in .* cannot be read"):
         data.load("cifar10", cifar10, verify=False)
     damaged = mnist / "mnist" / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    damaged.write_bytes(damaged.read_bytes()[:-9])
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-9])
     with pytest.raises(ValueError, match=r"mnist in .* cannot be read"):
+        data.load("mnist", mnist, verify=False)
+    damaged.write_bytes(whole[:7] + bytes([29]) + whole[8 : -28 * 28])
+    with pytest.raises(ValueError, match="there are 29 images and 30 labels"):
+        data.load("mnist", mnist, verify=False)
+    damaged.write_bytes(whole)
+    labels = damaged.with_name("train-labels-idx1-ubyte")
+    labels.write_bytes(labels.read_bytes()[:-1] + bytes([10]))
+    with pytest.raises(ValueError, match="labels outside of the 10 classes"):
         data.load("mnist", mnist, verify=False)
 
 
@@ -142,7 +151,7 @@ def test_a_failed_download_says_what_to_fetch_and_leaves_nothing(name, tmp_path,
         address = f"http://127.0.0.1:{closed.getsockname()[1]}/"
     monkeypatch.setattr(CIFAR10, "url", address)
     monkeypatch.setattr(MNIST, "mirrors", [address])
-    with pytest.raises(FileNotFoundError, match=rf"{name} .* cannot be downloaded \(.*\): fetch .*{address}"):
+    with pytest.raises(FileNotFoundError, match=rf"{name} is not in .* cannot be downloaded \(.*\): fetch .*{address}"):
         data.load(name, tmp_path / "new")
     assert not list(tmp_path.iterdir())
 
@@ -150,9 +159,7 @@ def test_a_failed_download_says_what_to_fetch_and_leaves_nothing(name, tmp_path,
 def test_real_cifar10(real_data):
     with pytest.raises(ValueError, match="--verify false"):
         data.load("cifar10", real_data)
-    loaded = data.load(
-        "cifar10", real_data, verify=False, augment=False, batch_size=50_000, test_batch_size=10_000
-    )
+    loaded = data.load("cifar10", real_data, verify=False, augment=False, batch_size=50_000, test_batch_size=10_000)
     names = "airplane automobile bird cat deer dog frog horse ship truck"
     assert " ".join(loaded.class_names) == names
     train, test = first_batch(loaded.train), first_batch(loaded.test)
