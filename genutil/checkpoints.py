@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +94,20 @@ def read_weights(path: str | Path, network: nn.Module) -> dict[str, Any]:
         raise UserError(str(error)) from error
 
 
-def load_weights(path: str | Path, network: nn.Module) -> None:
+def load_weights(path: str | Path, network: nn.Module, keep: Collection[str] = ()) -> None:
     """Load the weights of a checkpoint, ours or foreign, into a network that they fit.
+
+    Args:
+        path: the checkpoint.
+        network: gets the weights.
+        keep: entries of the network's state that stay as they are, whatever the checkpoint has under their names.
 
     Raises:
         UserError: as `read_weights`; or the weights do not fit, with what differs.
     """
-    fit(network, read_weights(path, network), path)
+    own = network.state_dict()
+    weights = {name: value for name, value in read_weights(path, network).items() if name not in keep}
+    fit(network, {**weights, **{name: own[name] for name in keep}}, path)
 
 
 def fit(network: nn.Module, weights: Mapping[str, Any], source: str | Path) -> None:
@@ -115,25 +122,30 @@ def fit(network: nn.Module, weights: Mapping[str, Any], source: str | Path) -> N
     network.load_state_dict(weights)
 
 
-def start_from(path: str | Path, network: nn.Module, classifier: Collection[str]) -> list[str]:
-    """Load the weights of another run; those that belong to a different number of classes stay as they are.
+def start_from(path: str | Path, network: nn.Module, classifier: Callable[[], Collection[str]]) -> list[str]:
+    """Load the weights of another run; those of a classifier with another number of classes stay as they are.
+
+    What its wirings remember beside weights and masks stays as well, so that the other run may have had another rule.
 
     Args:
         path: a checkpoint, ours or foreign.
         network: freshly initialised.
-        classifier: names of the entries whose shape depends on the number of classes.
+        classifier: gives the names of the entries whose shape depends on the number of classes; asked only where
+            some shape differs.
 
     Returns:
-        Names of the entries that stayed as they were.
+        Names of the classifier's entries where they stayed as they were.
 
     Raises:
         UserError: as `load_weights`.
     """
-    weights = {name: value for name, value in read_weights(path, network).items() if not _is_extra(name)}
     own = network.state_dict()
-    fresh = [name for name in own if name in classifier and _shape(weights.get(name)) != _shape(own[name])]
-    kept = {name: value for name, value in own.items() if name in fresh or _is_extra(name)}
-    fit(network, {**weights, **kept}, path)
+    weights = {name: value for name, value in read_weights(path, network).items() if not _is_extra(name)}
+    fresh = [name for name in own if name in weights and _shape(weights[name]) != _shape(own[name])]
+    if fresh:
+        fresh = [name for name in fresh if name in classifier()]
+    weights |= {name: value for name, value in own.items() if name in fresh or _is_extra(name)}
+    fit(network, weights, path)
     return fresh
 
 
@@ -176,7 +188,7 @@ def _read_ours(path: str | Path, mapped: bool = False) -> dict[str, Any] | None:
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
     except Exception as error:  # torch raises a dozen kinds for files that are cut or damaged
-        raise UserError(f"{path} is damaged, or no checkpoint: {str(error).splitlines()[0]}.") from error
+        raise UserError(f"{path} is damaged, or no checkpoint.") from error
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
         return None
     if contents["version"] > VERSION:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +25,11 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from genutil.config import Experiment
 from genutil.errors import UserError
+from genutil.files import write_text
 from genutil.interruption import Interrupted, StopRequest, announce
 
+OUTCOME = "outcome"
+MISTAKE = "mistake-of-"
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -104,20 +110,23 @@ def launch(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any
         except ValueError as error:  # what torchrun or SLURM started does not match what was asked for
             raise UserError(str(error)) from error
         return function(fabric, *arguments)
-    mistakes = multiprocessing.get_context("spawn").SimpleQueue()
     port = os.environ.get("MASTER_PORT")
-    with StopRequest(first=_pass_on_request, second=_end_children) as stop:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        StopRequest(first=_pass_on_request, second=_end_children) as stop,
+    ):
         try:
-            outcome = fabric.launch(_in_process, function, mistakes, *arguments)
+            fabric.launch(_in_process, function, Path(folder), *arguments)
         except (ProcessRaisedException, ProcessExitedException):
-            if not mistakes.empty():
-                raise UserError(mistakes.get()) from None
+            for mistake in Path(folder).glob(f"{MISTAKE}*"):
+                raise UserError(mistake.read_text()) from None
             if stop.requested:
-                raise Interrupted("Stopped before anything could be saved.") from None
+                raise Interrupted from None
             raise
         finally:
             if port is None:
                 os.environ.pop("MASTER_PORT", None)
+        outcome = pickle.loads((Path(folder) / OUTCOME).read_bytes())
     if isinstance(outcome, Interrupted):
         raise outcome
     return outcome
@@ -130,14 +139,17 @@ def stop_signals() -> tuple[int, ...]:
     return signal.SIGINT, signal.SIGUSR1
 
 
-def _in_process(fabric: Fabric, function: Callable[..., Any], mistakes: Any, *arguments: Any) -> Any:
+def _in_process(fabric: Fabric, function: Callable[..., Any], folder: Path, *arguments: Any) -> None:
+    """Leave what the function returns, or the user's mistake, in files: a pipe to the parent would be too narrow."""
     try:
-        return function(fabric, *arguments)
+        outcome = function(fabric, *arguments)
     except UserError as mistake:
-        mistakes.put(str(mistake))
+        write_text(folder / f"{MISTAKE}{fabric.local_rank}", str(mistake))
         raise
     except Interrupted as interrupted:
-        return interrupted
+        outcome = interrupted
+    if fabric.local_rank == 0:
+        (folder / OUTCOME).write_bytes(pickle.dumps(outcome))
 
 
 def _pass_on_request() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -75,24 +75,22 @@ class RunLog:
         self._board.flush()
 
     def bar(self, title: str, total: int, done: int = 0) -> tqdm:
-        """A progress bar on standard error, over `total` steps of which `done` are behind."""
-        return tqdm(
-            desc=title,
-            total=total,
-            initial=done,
-            file=sys.stderr,
-            leave=False,
-            dynamic_ncols=True,
-            disable=self.folder is None,
-            mininterval=0.2 if sys.stderr.isatty() else 10,
-        )
+        """A progress bar over `total` steps of which `done` are behind."""
+        return progress_bar(title, total, done, shown=self.folder is not None)
 
-    def watch(self, batches: Iterable, title: str, total: int) -> Iterator:
-        """The same batches, with a progress bar."""
-        with self.bar(title, total) as bar:
-            for batch in batches:
-                yield batch
-                bar.update()
+
+def progress_bar(title: str, total: int, done: int = 0, shown: bool = True) -> tqdm:
+    """A progress bar on standard error, with the time left; rarely drawn where that is a file."""
+    return tqdm(
+        desc=title,
+        total=total,
+        initial=done,
+        file=sys.stderr,
+        leave=False,
+        dynamic_ncols=True,
+        disable=not shown,
+        mininterval=0.2 if sys.stderr.isatty() else 10,
+    )
 
 
 def epoch_line(record: Mapping[str, Any], epochs: int, best_top1: float) -> str:

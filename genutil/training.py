@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genutil import checkpoints
+from genutil.batches import readable, watched
 from genutil.config import Experiment
 from genutil.distributed import agree, share_buffers, sum_over_processes
 from genutil.errors import UserError
@@ -130,7 +131,7 @@ class Training:
     def evaluate(self, loader: Any) -> Scores:
         """Scores of the network as it is now on all images of a loader."""
         share_buffers(self.fabric, self.network)
-        batches = self.log.watch(loader.epoch(0), "evaluating", len(loader))
+        batches = watched(loader.epoch(0), self.log.bar("evaluating", len(loader)))
         return evaluate(self.fabric, self.network, self.stoppable(batches))
 
     def finish_epoch(self, scores: Scores) -> None:
@@ -165,7 +166,7 @@ class Training:
         Raises:
             Interrupted: in all processes at the same batch.
         """
-        for number, batch in enumerate(batches):
+        for number, batch in enumerate(readable(batches)):
             look = self.fabric.world_size == 1 or number % self._look_every == 0
             if look and agree(self.fabric, self.stop.requested):
                 raise Interrupted
