@@ -1,0 +1,97 @@
+"""Where a run's files go, and how they are written: whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from genutil.errors import UserError
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file under a temporary name in its folder, then rename it.
+
+    Whatever fails on the way, a file that already had the name stays as it was.
+
+    Args:
+        path: the file's final name; its folder exists.
+        write: writes the contents to the open file it is given.
+
+    Raises:
+        UserError: the file system refuses (no space, no permission, no such folder).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole (`write_whole`)."""
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON that every parser reads: numbers that are not finite become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def claim_folder(parent: Path, name: str) -> Path:
+    """A folder of this run alone: parent/name, or parent/name-2, -3 … where another run's files lie.
+
+    It exists afterwards.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    for number in count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if folder.is_dir() and not any(folder.iterdir()):
+                return folder
+        except OSError as error:
+            raise UserError(f"Cannot make the folder {folder}: {error.strerror or error}.") from error
+    raise AssertionError("unreachable: count() does not end")
+
+
+def claim_log_folder(parent: Path, name: str) -> Path:
+    """The folder parent/name-TIME of this run's logs. It exists afterwards."""
+    return claim_folder(parent, f"{name}-{time.strftime('%Y-%m-%d_%H-%M-%S')}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return value

@@ -1,0 +1,154 @@
+"""What a person watches and a program reads back: a progress bar, TensorBoard, and metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from genutil.errors import UserError
+from genutil.files import to_json
+
+METRICS = "metrics.jsonl"
+PICTURE_SIZE = 512
+"""Pixels of the longer side of an adjacency's picture, at most."""
+
+
+class RunLog:
+    """The log of a run in one folder; in processes that have none (`folder` None) it does nothing.
+
+    Args:
+        folder: exists; gets TensorBoard's events and metrics.jsonl.
+        history: the epochs that a resumed run has behind it, so that its log is whole.
+        scalar_every: steps between the loss and learning rate that TensorBoard gets within an epoch.
+    """
+
+    def __init__(self, folder: Path | None, history: Sequence[Mapping[str, Any]] = (), scalar_every: int = 50) -> None:
+        self.folder = folder
+        self._scalar_every = scalar_every
+        if folder is not None:
+            self._board = SummaryWriter(str(folder))
+            self._metrics = (folder / METRICS).open("a", encoding="utf-8")
+            for record in history:
+                self.epoch(record)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.folder is not None:
+            self._board.close()
+            self._metrics.close()
+
+    def step(self, step: int, loss: float, lr: float) -> None:
+        """Note the mean loss of the epoch so far, and the rate, after `step` updates."""
+        if self.folder is not None and step % self._scalar_every == 0:
+            self._board.add_scalar("step/loss", loss, step)
+            self._board.add_scalar("step/lr", lr, step)
+
+    def epoch(self, record: Mapping[str, Any], pictures: Mapping[str, Tensor] | None = None) -> None:
+        """Note an epoch.
+
+        Args:
+            record: one line of metrics.jsonl; its numbers become scalars of TensorBoard at record["step"].
+            pictures: grey images [height, width] with values in 0..1, by name.
+        """
+        if self.folder is None:
+            return
+        self._metrics.write(to_json(record) + "\n")
+        self._metrics.flush()
+        step = record["step"]
+        for name, value in record.items():
+            if isinstance(value, int | float) and name != "step":
+                self._board.add_scalar(name, value, step)
+        for name, picture in (pictures or {}).items():
+            self._board.add_image(name, picture, step, dataformats="HW")
+        self._board.flush()
+
+    def bar(self, title: str, total: int, done: int = 0) -> tqdm:
+        """A progress bar over `total` steps of which `done` are behind."""
+        return progress_bar(title, total, done, shown=self.folder is not None)
+
+
+def progress_bar(title: str, total: int, done: int = 0, shown: bool = True) -> tqdm:
+    """A progress bar on standard error, with the time left; rarely drawn where that is a file."""
+    return tqdm(
+        desc=title,
+        total=total,
+        initial=done,
+        file=sys.stderr,
+        leave=False,
+        dynamic_ncols=True,
+        disable=not shown,
+        mininterval=0.2 if sys.stderr.isatty() else 10,
+    )
+
+
+def epoch_line(record: Mapping[str, Any], epochs: int, best_top1: float) -> str:
+    """An epoch's record for the terminal.
+
+    Args:
+        record: as in metrics.jsonl.
+        epochs: of the whole run.
+        best_top1: of the epochs so far, in percent.
+    """
+    left = (epochs - record["epoch"]) * record["seconds"]
+    parts = [
+        f"epoch {record['epoch']}/{epochs}",
+        f"loss {record['train_loss']:.4f}",
+        f"top-1 {record['train_top1']:.2f} %",
+        f"{record['validated_on']} {record['validation_top1']:.2f} % (best {best_top1:.2f})",
+        f"lr {record['lr']:.4g}",
+        f"{record['images_per_second']:.0f} images/s",
+    ]
+    parts += [f"{record[name]} {name.replace('_', ' ')}" for name in ("edges_swapped", "live_nodes") if name in record]
+    return "  ".join([*parts, f"{timedelta(seconds=round(left))} left"])
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The epochs of a run, oldest first, from its metrics.jsonl or the folder that holds it.
+
+    A last line that was cut off while it was written is left out.
+
+    Raises:
+        UserError: no such file, or another line that is not JSON.
+    """
+    path = Path(path)
+    path = path / METRICS if path.is_dir() else path
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise UserError(f"Line {number} of {path} is not JSON.") from error
+    return records
+
+
+def adjacency_picture(matrix: Tensor) -> Tensor:
+    """A picture of which edges of a graph act: white where none do, black where they are densest.
+
+    Args:
+        matrix: effective weights [rows, columns].
+
+    Returns:
+        Values in 0..1 [height, width], neither above `PICTURE_SIZE`: the density of each pixel's share of the edges.
+    """
+    acting = (matrix != 0).float()
+    size = [min(side, PICTURE_SIZE) for side in acting.shape]
+    density = F.adaptive_avg_pool2d(acting[None], size)[0]
+    return 1 - density / density.max().clamp(min=torch.finfo(density.dtype).tiny)

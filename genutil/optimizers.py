@@ -1,0 +1,51 @@
+"""Optimizers, and which weights decay."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import SGD, Optimizer
+
+from genutil.config import Experiment
+from genutil.errors import UserError
+
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+def parameter_groups(network: nn.Module, weight_decay: float, decay_norm_and_bias: bool) -> list[dict]:
+    """The trainable parameters of a network as an optimizer's groups.
+
+    Norms and biases are told by the layer they belong to and by their name, not by their shape: the weights of a
+    graph's edges lie in one vector and decay like any other weight.
+
+    Args:
+        network: every parameter that requires a gradient is taken, once.
+        weight_decay: of the weights.
+        decay_norm_and_bias: whether norms and biases decay as well; otherwise they form a second group.
+    """
+    decayed, plain = [], []
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            spared = isinstance(module, NORMS) or name.endswith("bias")
+            (plain if spared and not decay_norm_and_bias else decayed).append(parameter)
+    seen: set[int] = set()
+    groups = []
+    for parameters, decay in ((decayed, weight_decay), (plain, 0.0)):
+        own = [p for p in parameters if p.requires_grad and not (id(p) in seen or seen.add(id(p)))]
+        if own:
+            groups.append({"params": own, "weight_decay": decay})
+    return groups
+
+
+def make_optimizer(experiment: Experiment, network: nn.Module) -> Optimizer:
+    """The optimizer of an experiment over a network's trainable parameters.
+
+    Raises:
+        UserError: Nesterov without momentum, or nothing to train.
+    """
+    if experiment.nesterov and experiment.momentum == 0:
+        raise UserError("nesterov needs a momentum above 0.")
+    groups = parameter_groups(network, experiment.weight_decay, experiment.decay_norm_and_bias)
+    if not groups:
+        raise UserError(f"The network {experiment.model} has no weights to train.")
+    return SGD(groups, lr=experiment.lr, momentum=experiment.momentum, nesterov=experiment.nesterov)

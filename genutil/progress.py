@@ -1,0 +1,106 @@
+"""Where training stands, and the sums of the epoch that it is in."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genutil.errors import UserError
+
+
+@dataclass
+class Totals:
+    """Sums over the images trained on in an epoch so far, in this process."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    images: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass
+class Progress:
+    """Where training stands: all that a resumed run has to know beside weights and optimizer.
+
+    Attributes:
+        epoch: epochs behind it.
+        step: updates behind it in the epoch that it is in.
+        steps_per_epoch: of the data.
+        best: `epoch`, `top1` and `loss` of the best epoch so far; top1 in percent.
+        history: a record of each epoch, as in metrics.jsonl.
+        totals: of the epoch that it is in.
+        acting: which edges of each graph acted when that epoch began.
+    """
+
+    steps_per_epoch: int
+    epoch: int = 0
+    step: int = 0
+    best: dict[str, Any] | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    totals: Totals = field(default_factory=Totals)
+    acting: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def updates(self) -> int:
+        """Updates behind it."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+    def to_saved(self) -> dict[str, Any]:
+        """As plain values and tensors, for a checkpoint."""
+        return asdict(self)
+
+    def restore(self, saved: dict[str, Any], source: str | Path) -> None:
+        """Take over what a checkpoint saved.
+
+        Raises:
+            UserError: it was saved within an epoch of another number of steps.
+        """
+        if saved["step"] and saved["steps_per_epoch"] != self.steps_per_epoch:
+            raise UserError(
+                f"{source} was saved within an epoch of {saved['steps_per_epoch']} steps, and an epoch has "
+                f"{self.steps_per_epoch} now: resume with the same data and batch_size."
+            )
+        values = {**saved, "steps_per_epoch": self.steps_per_epoch, "totals": Totals(**saved["totals"])}
+        for name, value in values.items():
+            setattr(self, name, value)
+
+
+class Meter:
+    """Adds up losses and guesses without waiting for the device, until read.
+
+    Args:
+        totals: what it adds to.
+    """
+
+    def __init__(self, totals: Totals) -> None:
+        self.totals = totals
+        self._unread: list[Tensor] = []
+        self._images = 0
+        self._before = totals.seconds
+        self._started = time.perf_counter()
+
+    def add(self, loss: Tensor, correct: Tensor, images: int) -> None:
+        """A step's summed loss, number of correct guesses, and number of images."""
+        self._unread.append(torch.stack([loss.double(), correct.double()]))
+        self._images += images
+
+    def read(self) -> list[float]:
+        """Add what has come since the last time to the totals; returns the summed loss of each of those steps."""
+        steps = torch.stack(self._unread).tolist() if self._unread else []
+        self.totals.loss += sum(loss for loss, _ in steps)
+        self.totals.correct += sum(correct for _, correct in steps)
+        self.totals.images += self._images
+        self.totals.seconds = self._before + time.perf_counter() - self._started
+        self._unread, self._images = [], 0
+        return [loss for loss, _ in steps]
+
+    def summary(self, processes: int) -> str:
+        """Mean loss, accuracy in percent, and images a second (of all processes, from this one's)."""
+        totals = self.totals
+        images, speed = max(totals.images, 1), processes * totals.images / max(totals.seconds, 1e-9)
+        return f"loss {totals.loss / images:.4f}, top-1 {100 * totals.correct / images:.2f} %, {speed:.0f} images/s"

@@ -1,0 +1,110 @@
+"""What the tests run in several processes; these are started afresh and import it from here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from genutil import checkpoints
+from genutil.distributed import synchronise_batchnorm
+from genutil.errors import UserError
+from genutil.evaluation import evaluate
+from tests.genutil.parts import SmallNet, make_data, make_training, recipe
+
+LAYERS = {
+    "2d": (lambda: nn.BatchNorm2d(3), (8, 3, 2, 5)),
+    "1d": (lambda: nn.BatchNorm1d(3), (8, 3)),
+    "sequence": (lambda: nn.BatchNorm1d(3), (8, 3, 4)),
+    "3d": (lambda: nn.BatchNorm3d(3), (8, 3, 2, 2, 2)),
+    "without weights": (lambda: nn.BatchNorm2d(3, affine=False), (8, 3, 2, 5)),
+    "without statistics": (lambda: nn.BatchNorm2d(3, track_running_stats=False), (8, 3, 2, 5)),
+    "mean of all batches": (lambda: nn.BatchNorm2d(3, momentum=None), (8, 3, 2, 5)),
+}
+
+
+def layer_and_batch(name: str) -> tuple[nn.Module, Tensor]:
+    """A batch norm and a batch far from mean 0 and variance 1, in float64."""
+    make, shape = LAYERS[name]
+    torch.manual_seed(0)
+    layer = make().double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    return layer, 100 + 3 * torch.randn(shape, dtype=torch.float64)
+
+
+def pass_through(layer: nn.Module, batch: Tensor, own: slice) -> dict[str, Tensor]:
+    """Output, gradients and statistics of two steps of a layer on the images `own` of a batch, and its evaluation."""
+    x = batch[own].clone().requires_grad_()
+    (
+        layer(x + 1).square().sum() + layer(x).pow(3).mul(torch.arange(3.0).view(-1, *[1] * (x.dim() - 2))).sum()
+    ).backward()
+    found = {"x.grad": x.grad, "y": layer(x).detach()}
+    found |= {f"{name}.grad": parameter.grad for name, parameter in layer.named_parameters()}
+    found |= dict(layer.named_buffers())
+    layer.eval()
+    return found | {"evaluated": layer(x).detach()}
+
+
+def pass_through_all(fabric: Fabric) -> dict[str, list[dict[str, Tensor]]]:
+    """What every process finds for every layer; they have 3 and 5 images of a batch of 8."""
+    found = {}
+    for name in LAYERS:
+        layer, batch = layer_and_batch(name)
+        synchronise_batchnorm(layer)
+        own = slice(0, 3) if fabric.global_rank == 0 else slice(3, 8)
+        mine = pass_through(layer, batch, own)
+        everyones: list[Any] = [None, None]
+        dist.all_gather_object(everyones, mine)
+        found[name] = everyones
+    return found
+
+
+def train_small(fabric: Fabric, folder: Path | None, resume: Path | None = None, sync: bool = True) -> dict[str, Any]:
+    """Train SmallNet in float64, with a random wiring beside, on this process's share of the images."""
+    data = make_data(70, 15, fabric.global_rank, fabric.world_size, torch.float64)
+
+    def prepare(network: nn.Module, optimizer: Any, progress: Any, fabric: Fabric) -> None:
+        if fabric.world_size > 1 and sync:
+            synchronise_batchnorm(network)
+        if resume:
+            progress.restore(checkpoints.resume(resume, fabric, network, optimizer), resume)
+
+    torch.manual_seed(0)
+    network = SmallNet(graph="dnw" if sync else "random", dropout=0).double()
+    experiment = recipe(lr=0.1, clip_grad_norm=1.0, label_smoothing=0.1, weight_decay=0.01)
+    first = fabric.global_rank == 0
+    training = make_training(folder if first else None, experiment, network, data, fabric, prepare=prepare)
+    scores = training.run()
+    return {
+        "network": {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)},
+        "history": training.progress.history,
+        "again": evaluate(fabric, network, data.test.epoch(0)),
+        "scores": scores,
+    }
+
+
+def both(fabric: Fabric, folder: Path) -> dict[str, Any]:
+    """Everything that needs two processes which work, in one start."""
+    (folder / "sync").mkdir(exist_ok=True) if fabric.global_rank == 0 else None
+    (folder / "plain").mkdir(exist_ok=True) if fabric.global_rank == 0 else None
+    return {
+        "layers": pass_through_all(fabric),
+        "training": train_small(fabric, folder / "sync"),
+        "plain": train_small(fabric, folder / "plain", sync=False),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def fail_in_one(fabric: Fabric, kind: str) -> None:
+    """The second process fails while the first waits for it."""
+    if fabric.global_rank == 1:
+        if kind == "mistake":
+            raise UserError("cat/7.png cannot be read.")
+        os._exit(3)
+    fabric.barrier()
