@@ -1,0 +1,80 @@
+"""Every app's network builds, and trains: each parameter gets a finite gradient, and each live node a nonzero one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from genutil import app_files
+from genutil.config import Experiment
+from genutil.run import build, build_network
+from models.mobilenetv1_like import MobileNetV1Like, WiredStage
+from models.neural_graph import StaticNeuralGraph
+from models.sparse import channel_graphs
+
+NAMES = [app_files.app_name(path) for path in app_files.experiments()]
+
+
+def experiment_of(name: str) -> Experiment:
+    return Experiment.from_settings(app_files.read(app_files.find(name)).settings)
+
+
+@pytest.fixture(scope="module")
+def complete_graph(tmp_path_factory) -> str:
+    """A checkpoint, in the form of 2019, of the complete graph that two apps start from."""
+    network = build_network(experiment_of("medium_scale/mobilenetv1_complete_graph").but(seed=3))
+    state = {}
+    for name, value in network.state_dict().items():
+        if name.endswith("graph.weight"):
+            value = network.get_submodule(name.removesuffix(".weight")).layout.to_matrix(value)[:, :, None, None]
+        if isinstance(value, Tensor):
+            state[f"module.{name}"] = value
+    path = tmp_path_factory.mktemp("complete") / "best.pt"
+    torch.save({"model": state}, path)
+    return str(path)
+
+
+def gradients_of_nodes(network: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """For the parameters of each level of nodes: their gradients, a row a node, and which of the nodes live."""
+    for graph in channel_graphs(network).values():
+        for level, alive in zip(graph.levels, graph.liveness, strict=True):
+            if isinstance(network, MobileNetV1Like) and level.name.startswith("layers."):
+                _, stage, _, *group = level.name.split(".")
+                part = network.layers[int(stage)]
+                assert isinstance(part, WiredStage)
+                first = int(group[0]) * part.out_channels if group else 0
+                kernel = part.conv.weight.grad[first : first + level.nodes] if group else part.downsample[0].weight.grad
+                norm = part.norm[int(group[0]) + 1 if group else 0]
+            elif isinstance(network, StaticNeuralGraph) and level.depthwise is not None and level.norm is not None:
+                block = int(level.name.split(".")[1])
+                kernel = network.conv.weight.grad[network.bounds[block] : network.bounds[block + 1]]
+                norm = network.norm[block]
+            else:
+                continue
+            for gradient in (norm.weight.grad, norm.bias.grad, kernel):
+                yield level.name, gradient.flatten(1) if gradient.dim() > 1 else gradient[:, None], alive.live
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_builds_and_trains_a_step(name, complete_graph):
+    experiment = experiment_of(name).but(profile=True)
+    if experiment.graph == "fine_tune":
+        experiment = experiment.but(use_graph=complete_graph, use_init=complete_graph if experiment.use_init else None)
+    network = build(experiment, Fabric(accelerator="cpu", devices=1), torch.device("cpu")).network
+    network.train()
+    torch.manual_seed(0)
+    batch = 2 if experiment.image_size > 64 else 16  # batch norm of few values has no gradient to speak of
+    images = torch.randn(batch, experiment.in_channels, experiment.image_size, experiment.image_size)
+    F.cross_entropy(network(images), torch.arange(batch) % 2).backward()
+    for parameter_name, parameter in network.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.any(), parameter_name
+    for level, gradient, live in gradients_of_nodes(network):
+        without = torch.from_numpy(live) & ~gradient.any(dim=1)
+        assert not without.any(), f"{level}: {int(without.sum())} live nodes without a gradient"
