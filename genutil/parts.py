@@ -56,7 +56,7 @@ def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Cal
     Raises:
         UserError: one of them cannot be made, or they do not fit one another.
     """
-    if experiment.evaluate and not experiment.profile and not (experiment.resume or experiment.init_from):
+    if experiment.evaluate and not experiment.profile and not experiment.resume:
         raise UserError("There is nothing to evaluate: --evaluate needs --resume CHECKPOINT.")
     network = build_network(experiment).to(device)
     _load_weights(experiment, network, say)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import shlex
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from genutil.distributed import (
     first_here,
     launch,
     make_fabric,
+    say,
     starts_processes,
     stop_signals,
     synchronise_batchnorm,
@@ -55,7 +58,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     json_file = experiment.json_file and Path(experiment.json_file)
     if json_file and (json_file.is_dir() or not json_file.parent.is_dir()):
         raise UserError(f"{json_file} cannot be written: it is a folder, or there is no folder to hold it.")
-    fabric = make_fabric(experiment)
+    fabric = Fabric(accelerator="cpu", devices=1) if experiment.profile else make_fabric(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
         build(experiment, fabric, torch.device("cpu"), say=lambda _: None)
     results = launch(fabric, work, experiment)
@@ -71,7 +74,7 @@ def work(fabric: Fabric, experiment: Experiment) -> dict[str, Any]:
         torch.set_num_threads(experiment.threads)
     torch.backends.cudnn.benchmark = True
     with first_here(fabric):
-        parts = build(experiment, fabric, fabric.device, fabric.print)
+        parts = build(experiment, fabric, fabric.device, partial(say, fabric))
     results: dict[str, Any] = {
         "settings": parts.experiment.to_dict(),
         "profile": None,
@@ -122,9 +125,9 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
             stop=stop,
             folder=folder,
             settings=experiment.to_saved(),
-            say=fabric.print,
+            say=partial(say, fabric),
         )
-        fabric.print(f"Checkpoints go to {folder}, logs to {log_folder}.")
+        say(fabric, f"Checkpoints go to {folder}, logs to {log_folder}.")
         try:
             if not progress.updates:
                 training.save("init")
@@ -135,7 +138,7 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
                 scores = training.evaluate(data.test)
         except Interrupted:
             command = _command(experiment, f"{folder}/last.pt")
-            fabric.print(f"Stopped after {_position(progress)}, and saved. Go on with:\n{command}")
+            say(fabric, f"Stopped after {_position(progress)}, and saved. Go on with:\n{command}")
             raise
     return {**_figures(scores), **_places(progress, folder, log_folder)}
 
@@ -168,7 +171,7 @@ def _summary(parts: Parts, results: dict[str, Any]) -> str:
 
 def _claim_folders(experiment: Experiment, progress: Progress) -> tuple[Path, Path]:
     """The folders of checkpoints and logs; the first holds the settings from then on."""
-    name = experiment.name or "experiment"
+    name = _name(experiment)
     folder = _folder_to_go_on_in(experiment, progress) or claim_folder(Path(experiment.save_dir), name)
     write_text(folder / "settings.yml", yaml.safe_dump(experiment.to_saved(), sort_keys=False))
     return folder, claim_log_folder(Path(experiment.log_dir), name)
@@ -178,8 +181,9 @@ def _folder_to_go_on_in(experiment: Experiment, progress: Progress) -> Path | No
     """The folder of the checkpoint that a run resumes, if it is the run's own and nothing in it lies further on."""
     if not experiment.resume:
         return None
-    folder, own = Path(experiment.resume).resolve().parent, Path(experiment.save_dir, experiment.name or "experiment")
-    if folder.parent != own.resolve().parent or not folder.name.startswith(own.name):
+    folder, own = Path(experiment.resume).parent, Path(experiment.save_dir, _name(experiment))
+    numbered = re.fullmatch(re.escape(own.name) + r"(-\d+)?", folder.resolve().name)
+    if folder.resolve().parent != own.resolve().parent or not numbered:
         return None
     last = folder / "last.pt"
     if last.exists():
@@ -187,6 +191,10 @@ def _folder_to_go_on_in(experiment: Experiment, progress: Progress) -> Path | No
         if (saved["epoch"], saved["step"]) > (progress.epoch, progress.step):
             return None
     return folder
+
+
+def _name(experiment: Experiment) -> str:
+    return experiment.name or "experiment"
 
 
 def _announcer(fabric: Fabric) -> Callable[[], None]:
