@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
 
+from data import Batch
 from genutil.errors import UserError
 
 
-def readable(batches: Iterable) -> Iterator:
+def readable(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same batches; what a loader says of an image that cannot be read becomes the user's mistake.
 
     Raises:
@@ -26,7 +27,7 @@ def readable(batches: Iterable) -> Iterator:
         yield batch
 
 
-def watched(batches: Iterable, bar: tqdm) -> Iterator:
+def watched(batches: Iterable[Batch], bar: tqdm) -> Iterator[Batch]:
     """The same batches, with a progress bar that ends with them."""
     with bar:
         for batch in batches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import multiprocessing
 import os
@@ -22,11 +23,14 @@ from lightning_fabric.strategies import DataParallelStrategy, DDPStrategy
 from lightning_fabric.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+from torch.nn.parallel import DistributedDataParallel
 
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.files import write_text
 from genutil.interruption import Interrupted, StopRequest, announce
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 OUTCOME = "outcome"
 MISTAKE = "mistake-of-"
@@ -45,7 +49,6 @@ def make_fabric(experiment: Experiment) -> Fabric:
     gpus = _choose_gpus(experiment)
     if experiment.precision == "16" and not gpus:
         raise UserError("precision 16 needs a GPU; the CPU has bf16 and 32.")
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     local, nodes = len(gpus) or experiment.devices, experiment.num_nodes
     if TorchElasticEnvironment.detect():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -82,9 +85,10 @@ def _strategy(experiment: Experiment, on_gpus: bool, processes: int) -> str | DD
     if processes == 1:
         return "auto"
     started_outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect() or "LOCAL_RANK" in os.environ
-    return DDPStrategy(
-        start_method="popen" if started_outside else "spawn", broadcast_buffers=not experiment.sync_batchnorm
-    )
+    # torch renamed the option; the statistics of synchronised batch norm are equal everywhere already
+    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    share = {"forward_sync_buffers" if renamed else "broadcast_buffers": not experiment.sync_batchnorm}
+    return DDPStrategy(start_method="popen" if started_outside else "spawn", **share)
 
 
 def starts_processes(fabric: Fabric) -> bool:
@@ -171,6 +175,12 @@ def first_here(fabric: Fabric) -> Iterator[None]:
     yield
     if fabric.local_rank == 0:
         fabric.barrier()
+
+
+def say(fabric: Fabric, text: str) -> None:
+    """Print in the first process of all machines."""
+    if fabric.global_rank == 0:
+        print(text, flush=True)
 
 
 def over_devices(fabric: Fabric, network: nn.Module) -> nn.Module:

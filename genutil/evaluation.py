@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import nn
 
+from data import Batch
 from genutil.distributed import over_devices, sum_over_processes
 from genutil.errors import UserError
 
@@ -33,13 +34,13 @@ class Scores:
 
 
 @torch.no_grad()
-def evaluate(fabric: Fabric, network: nn.Module, batches: Iterable) -> Scores:
+def evaluate(fabric: Fabric, network: nn.Module, batches: Iterable[Batch]) -> Scores:
     """Scores of a network, in evaluation mode, over all images that all processes are given together.
 
     Args:
         fabric: of the run; its precision is used.
         network: the plain one, on its device; it is left in the mode that it was in.
-        batches: `data.Batch`es of this process: images [n, channels, height, width], int64 labels [n]; n may be 0.
+        batches: of this process; they may be without images.
 
     Raises:
         UserError: there is no image.

@@ -68,7 +68,7 @@ class StopRequest:
 
 def announce() -> None:
     """Say on standard error that the request was heard. Safe in a signal handler."""
-    os.write(2, b"\nStopping after this step, then saving; once more to stop at once.\n")
+    os.write(2, b"\nStopping as soon as the run can be saved; once more to stop at once.\n")
 
 
 def _as_a_forked_worker(number: int) -> None:

@@ -74,22 +74,32 @@ class RunLog:
             self._board.add_image(name, picture, step, dataformats="HW")
         self._board.flush()
 
-    def bar(self, title: str, total: int, done: int = 0) -> tqdm:
-        """A progress bar over `total` steps of which `done` are behind."""
-        return progress_bar(title, total, done, shown=self.folder is not None)
+    def bar(self, title: str, total: int, done: int = 0, delay: float = 0) -> tqdm:
+        """See `progress_bar`."""
+        return progress_bar(title, total, done, delay, shown=self.folder is not None)
 
 
-def progress_bar(title: str, total: int, done: int = 0, shown: bool = True) -> tqdm:
-    """A progress bar on standard error, with the time left; rarely drawn where that is a file."""
+def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown: bool = True) -> tqdm:
+    """A progress bar on standard error, with the time left; where that is no terminal, rarely drawn and then left.
+
+    Args:
+        title: stands before it.
+        total: steps.
+        done: steps that are behind.
+        delay: seconds before it is drawn at all.
+        shown: false for none.
+    """
+    terminal = sys.stderr.isatty()
     return tqdm(
         desc=title,
         total=total,
         initial=done,
         file=sys.stderr,
-        leave=False,
+        leave=not terminal,
         dynamic_ncols=True,
         disable=not shown,
-        mininterval=0.2 if sys.stderr.isatty() else 10,
+        delay=delay,
+        mininterval=0.2 if terminal else 10,
     )
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import multiprocessing
+import re
 import shlex
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
-import data as data_sets
-import models
 from genutil import checkpoints, model_profiling
 from genutil.batches import readable, watched
 from genutil.config import Experiment, Machine
@@ -27,6 +23,7 @@ from genutil.distributed import (
     first_here,
     launch,
     make_fabric,
+    say,
     starts_processes,
     stop_signals,
     synchronise_batchnorm,
@@ -36,32 +33,12 @@ from genutil.evaluation import Scores, evaluate
 from genutil.files import claim_folder, claim_log_folder, to_json, write_text
 from genutil.interruption import Interrupted, StopRequest, announce
 from genutil.logs import RunLog, progress_bar
-from genutil.optimizers import make_optimizer
+from genutil.parts import Parts, build, profile
 from genutil.progress import Progress, Totals
-from genutil.randomness import reseed
 from genutil.schedules import make_schedule
 from genutil.training import Training
 from genutil.wiring_watch import WiringWatch
-from models.wiring import fix_graph, graphs
-
-
-@dataclass
-class Parts:
-    """What a run works with, built before anything is written.
-
-    Attributes:
-        experiment: with the normalisation that the data are given.
-        network: the plain network, on its device, with the weights that the run starts from.
-        data: None where the run only profiles.
-        optimizer: None where the run does not train.
-        progress: the same.
-    """
-
-    experiment: Experiment
-    network: nn.Module
-    data: Any | None = None
-    optimizer: Optimizer | None = None
-    progress: Progress | None = None
+from models.wiring import graphs
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -69,24 +46,25 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
     Returns:
         `settings`, `profile` (with `parameters` and `multiply_adds`), `top1`, `top5` (percent), `loss` (nats) of the
-        weights that the run ends with on the test images, `checkpoint` (the file that holds or held those weights),
-        `best` (`epoch`, `top1`, `checkpoint`), `log` (folder) and `seconds`; None for what the run does not do. They
-        are written to `experiment.json_file` too.
+        weights that the run ends with on the test images, `images` and `images_per_second` of that, `checkpoint` (the
+        file of those weights), `best` (`epoch`, `top1`, `loss`, `checkpoint`), `log` (folder) and `seconds`; None for
+        what the run does not do. They are written to `experiment.json_file` too.
 
     Raises:
         UserError: the experiment asks for something that cannot be. Nothing is written then, unless training had begun.
         Interrupted: after a request to stop. What training had reached is saved then, and how to go on is printed.
     """
     started = time.perf_counter()
-    if experiment.json_file and not Path(experiment.json_file).parent.is_dir():
-        raise UserError(f"There is no folder {Path(experiment.json_file).parent} for the JSON file.")
-    fabric = make_fabric(experiment)
-    if starts_processes(fabric):
-        build(experiment, fabric, torch.device("cpu"))  # a mistake shows, and data are fetched, before they start
+    json_file = experiment.json_file and Path(experiment.json_file)
+    if json_file and (json_file.is_dir() or not json_file.parent.is_dir()):
+        raise UserError(f"{json_file} cannot be written: it is a folder, or there is no folder to hold it.")
+    fabric = Fabric(accelerator="cpu", devices=1) if experiment.profile else make_fabric(experiment)
+    if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
+        build(experiment, fabric, torch.device("cpu"), say=lambda _: None)
     results = launch(fabric, work, experiment)
     results["seconds"] = time.perf_counter() - started
-    if experiment.json_file and fabric.global_rank == 0:
-        write_text(Path(experiment.json_file), to_json(results, indent=2) + "\n")
+    if json_file and fabric.global_rank == 0:
+        write_text(json_file, to_json(results, indent=2) + "\n")
     return results
 
 
@@ -96,101 +74,30 @@ def work(fabric: Fabric, experiment: Experiment) -> dict[str, Any]:
         torch.set_num_threads(experiment.threads)
     torch.backends.cudnn.benchmark = True
     with first_here(fabric):
-        parts = build(experiment, fabric, fabric.device)
+        parts = build(experiment, fabric, fabric.device, partial(say, fabric))
     results: dict[str, Any] = {
         "settings": parts.experiment.to_dict(),
         "profile": None,
         "top1": None,
         "top5": None,
         "loss": None,
+        "images": None,
+        "images_per_second": None,
         "checkpoint": experiment.resume or experiment.init_from,
         "best": None,
         "log": None,
     }
-    if experiment.evaluate and not experiment.profile:
-        results |= _evaluate(fabric, parts)
-    elif not experiment.profile:
-        results |= train(fabric, parts)
-    if experiment.profiles:
-        results["profile"] = _profile(fabric, parts)
-    return results
-
-
-def build(experiment: Experiment, fabric: Fabric, device: torch.device) -> Parts:
-    """Make the parts of a run: network, weights, data, optimizer.
-
-    Raises:
-        UserError: one of them cannot be made, or they do not fit one another.
-    """
-    if experiment.evaluate and not experiment.profile and not (experiment.resume or experiment.init_from):
-        raise UserError("There is nothing to evaluate: --evaluate needs --resume CHECKPOINT.")
-    network = build_network(experiment).to(device)
-    _load_weights(experiment, fabric, network)
-    parts = Parts(experiment, network)
-    if not experiment.profile:
-        parts.data = load_data(experiment, fabric, device)
-        parts.experiment = experiment.but(mean=_plain(parts.data.mean), std=_plain(parts.data.std))
     if experiment.trains:
-        parts.optimizer = make_optimizer(experiment, network)
-        parts.progress = Progress(len(parts.data.train))
-        if experiment.resume:
-            saved = checkpoints.resume(experiment.resume, fabric, network, parts.optimizer)
-            parts.progress.restore(saved, experiment.resume)
-    return parts
-
-
-def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
-    """The untrained network of an experiment, its weights drawn by the experiment's seed.
-
-    Args:
-        changes: other arguments for the network than the experiment's.
-
-    Raises:
-        UserError: there is no such network.
-    """
-    factory = models.NETWORKS.get(experiment.model)
-    known = inspect.signature(factory).parameters if factory else {}
-    if factory and "in_channels" not in known and experiment.in_channels != 3:
-        raise UserError(f"{experiment.model} takes images of 3 channels, not {experiment.in_channels}.")
-    values = {**experiment.to_dict(), "classes": experiment.output_size, **changes}
-    reseed(experiment.seed, "initial weights")
-    with _as_user_error():
-        return models.build_network(experiment.model, **{name: values[name] for name in known if name in values})
-
-
-def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> Any:
-    """The data of an experiment for this process (`data.Data`).
-
-    Raises:
-        UserError: they are missing, damaged, or do not fit the network.
-    """
-    with _as_user_error():
-        loaded = data_sets.load(
-            experiment.data,
-            experiment.data_dir,
-            image_size=experiment.image_size,
-            in_channels=experiment.in_channels,
-            batch_size=experiment.batch_size,
-            test_batch_size=experiment.test_batch_size or experiment.batch_size,
-            workers=experiment.workers,
-            seed=experiment.seed,
-            rank=fabric.global_rank,
-            world_size=fabric.world_size,
-            device=device,
-            download=experiment.download,
-            verify=experiment.verify,
-            augment=experiment.augment,
-            mean=experiment.mean,
-            std=experiment.std,
-            validation_share=experiment.validation_share,
-            skip_unreadable=experiment.skip_unreadable,
-        )
-    if loaded.classes != experiment.output_size:
-        raise UserError(
-            f"{experiment.data} has {loaded.classes} classes and the network {experiment.output_size} outputs: "
-            f"set output_size to {loaded.classes}."
-        )
-    return loaded
+        results |= train(fabric, parts)
+    elif not experiment.profile:
+        results |= _evaluate(fabric, parts)
+    if fabric.global_rank == 0:
+        if experiment.profiles:
+            costs = profile(parts)
+            print(costs)
+            results["profile"] = costs.to_dict()
+        print(_summary(parts, results))
+    return results
 
 
 def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
@@ -218,9 +125,9 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
             stop=stop,
             folder=folder,
             settings=experiment.to_saved(),
-            say=fabric.print,
+            say=partial(say, fabric),
         )
-        fabric.print(f"Checkpoints go to {folder}, logs to {log_folder}.")
+        say(fabric, f"Checkpoints go to {folder}, logs to {log_folder}.")
         try:
             if not progress.updates:
                 training.save("init")
@@ -231,9 +138,8 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
                 scores = training.evaluate(data.test)
         except Interrupted:
             command = _command(experiment, f"{folder}/last.pt")
-            fabric.print(f"Stopped after {_position(progress)}, and saved. Go on with:\n{command}")
+            say(fabric, f"Stopped after {_position(progress)}, and saved. Go on with:\n{command}")
             raise
-    fabric.print(f"test, last epoch: {scores}")
     return {**_figures(scores), **_places(progress, folder, log_folder)}
 
 
@@ -241,45 +147,31 @@ def _evaluate(fabric: Fabric, parts: Parts) -> dict[str, Any]:
     loader = parts.data.test
     bar = progress_bar("evaluating", len(loader), shown=fabric.global_rank == 0)
     scores = evaluate(fabric, parts.network, watched(readable(loader.epoch(0)), bar))
-    fabric.print(f"test: {scores} ({scores.images / scores.seconds:.0f} images/s)")
     return _figures(scores)
 
 
-def _profile(fabric: Fabric, parts: Parts) -> dict[str, Any]:
-    experiment = parts.experiment
-    profile = model_profiling.profile(parts.network, experiment.image_size, experiment.in_channels)
-    fabric.print(profile)
-    return profile.to_dict()
-
-
-def _load_weights(experiment: Experiment, fabric: Fabric, network: nn.Module) -> None:
-    """Give the network the weights that the run starts from. Resuming training does so with all else (`build`)."""
-    if experiment.resume:
-        if not experiment.trains:
-            checkpoints.load_weights(experiment.resume, network)
-    elif experiment.init_from:
-        fresh = checkpoints.start_from(experiment.init_from, network, lambda: _classifier(experiment, network))
-        if fresh:
-            fabric.print(f"{experiment.init_from} has another number of classes: {', '.join(fresh)} start afresh.")
-    elif experiment.use_graph:
-        wirings = [f"{name}.wiring." for name, _ in graphs(network)]
-        own = [name for name in network.state_dict() if name.startswith(tuple(wirings))]
-        checkpoints.load_weights(experiment.use_graph, network, keep=own)
-        fix_graph(network)
-        if experiment.use_init:
-            checkpoints.load_weights(experiment.use_init, network, keep=own)
-
-
-def _classifier(experiment: Experiment, network: nn.Module) -> set[str]:
-    """Names of the entries of a network's state whose shape depends on the number of classes."""
-    other = build_network(experiment, classes=experiment.output_size + 1).state_dict()
-    tensors = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
-    return {name for name, value in tensors.items() if value.shape != other[name].shape}
+def _summary(parts: Parts, results: dict[str, Any]) -> str:
+    """The end of what a run prints: its figures, and where everything is."""
+    lines = []
+    if results["top1"] is not None:
+        figures = f"top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} %, loss {results['loss']:.4f}"
+        speed = f"{results['images']} images, {results['images_per_second']:.0f} a second"
+        lines.append(f"{'last epoch, ' if parts.progress else ''}test images: {figures} ({speed})")
+    if results["best"]:
+        best = results["best"]
+        chosen = "test" if parts.data.validation is None else "validation"
+        lines.append(f"best epoch: {best['epoch']}, with top-1 {best['top1']:.2f} % on the {chosen} images")
+    if parts.data and parts.data.skipped:
+        lines.append(f"unreadable images left out: {parts.data.skipped}")
+    for name in ("checkpoint", "log"):
+        if results[name]:
+            lines.append(f"{name}: {results[name]}")
+    return "\n".join(lines)
 
 
 def _claim_folders(experiment: Experiment, progress: Progress) -> tuple[Path, Path]:
     """The folders of checkpoints and logs; the first holds the settings from then on."""
-    name = experiment.name or "experiment"
+    name = _name(experiment)
     folder = _folder_to_go_on_in(experiment, progress) or claim_folder(Path(experiment.save_dir), name)
     write_text(folder / "settings.yml", yaml.safe_dump(experiment.to_saved(), sort_keys=False))
     return folder, claim_log_folder(Path(experiment.log_dir), name)
@@ -289,8 +181,9 @@ def _folder_to_go_on_in(experiment: Experiment, progress: Progress) -> Path | No
     """The folder of the checkpoint that a run resumes, if it is the run's own and nothing in it lies further on."""
     if not experiment.resume:
         return None
-    folder, own = Path(experiment.resume).resolve().parent, Path(experiment.save_dir, experiment.name or "experiment")
-    if folder.parent != own.resolve().parent or not folder.name.startswith(own.name):
+    folder, own = Path(experiment.resume).parent, Path(experiment.save_dir, _name(experiment))
+    numbered = re.fullmatch(re.escape(own.name) + r"(-\d+)?", folder.resolve().name)
+    if folder.resolve().parent != own.resolve().parent or not numbered:
         return None
     last = folder / "last.pt"
     if last.exists():
@@ -298,6 +191,10 @@ def _folder_to_go_on_in(experiment: Experiment, progress: Progress) -> Path | No
         if (saved["epoch"], saved["step"]) > (progress.epoch, progress.step):
             return None
     return folder
+
+
+def _name(experiment: Experiment) -> str:
+    return experiment.name or "experiment"
 
 
 def _announcer(fabric: Fabric) -> Callable[[], None]:
@@ -318,7 +215,7 @@ def _command(experiment: Experiment, checkpoint: str) -> str:
         value = getattr(experiment, key)
         if value != field.get_default(call_default_factory=True):
             values = value if isinstance(value, list) else [str(value).lower() if isinstance(value, bool) else value]
-            words += [f"--{key}", *map(str, values)]
+            words += [f"--{key}", *map(str, values or ["[]"])]
     return shlex.join(words)
 
 
@@ -333,7 +230,8 @@ def _measure(network: nn.Module) -> dict[str, float]:
 
 
 def _figures(scores: Scores) -> dict[str, float]:
-    return {"top1": scores.top1, "top5": scores.top5, "loss": scores.loss}
+    figures = {"top1": scores.top1, "top5": scores.top5, "loss": scores.loss, "images": scores.images}
+    return figures | {"images_per_second": scores.images / scores.seconds}
 
 
 def _places(progress: Progress, folder: Path | None, log_folder: Path | None) -> dict[str, Any]:
@@ -343,16 +241,3 @@ def _places(progress: Progress, folder: Path | None, log_folder: Path | None) ->
 
 def _if_there(folder: Path | None, name: str) -> str | None:
     return str(folder / name) if folder and (folder / name).exists() else None
-
-
-def _plain(values: Any) -> list[float] | None:
-    return None if values is None else [float(value) for value in values]
-
-
-@contextmanager
-def _as_user_error() -> Iterator[None]:
-    """What `data` and `models` say of impossible requests, as the user's mistake."""
-    try:
-        yield
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error

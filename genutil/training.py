@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from data import Batch, Data, Loader
 from genutil import checkpoints
 from genutil.batches import readable, watched
 from genutil.config import Experiment
@@ -28,8 +29,8 @@ from genutil.randomness import reseed
 from genutil.schedules import Schedule
 from genutil.wiring_watch import WiringWatch
 
-LOOK_EVERY = {"cpu": 1, "cuda": 20}
-"""Steps between looks at the loss and at requests to stop; on a GPU each look waits for the device."""
+LOOK_EVERY = 20
+"""Steps between looks at the loss, and at requests to stop in other processes, where a look waits for a GPU."""
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Training:
         module: the network as Fabric set it up for training.
         optimizer: over the network's parameters, as Fabric set it up.
         schedule: learning rate of every step.
-        data: a `data.Data`; the best epoch is chosen on `validation`, where there is none on `test`.
+        data: the best epoch is chosen on `validation`, where there is none on `test`.
         progress: where to go on.
         watch: of the wirings.
         log: silent in all processes but the first.
@@ -59,7 +60,7 @@ class Training:
     module: nn.Module
     optimizer: Optimizer
     schedule: Schedule
-    data: Any
+    data: Data
     progress: Progress
     watch: WiringWatch
     log: RunLog
@@ -112,7 +113,7 @@ class Training:
                     bar.set_postfix_str(self.meter.summary(self.fabric.world_size), refresh=False)
                 bar.update()
 
-    def update(self, batch: Any, lr: float) -> tuple[Tensor, Tensor]:
+    def update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
         """One step of the optimizer. Returns the batch's summed loss and its number of correct guesses."""
         experiment, fabric = self.experiment, self.fabric
         for group in self.optimizer.param_groups:
@@ -128,10 +129,10 @@ class Training:
         self.optimizer.step()
         return loss.detach(), (logits.detach().argmax(1) == batch.labels).sum()
 
-    def evaluate(self, loader: Any) -> Scores:
+    def evaluate(self, loader: Loader) -> Scores:
         """Scores of the network as it is now on all images of a loader."""
         share_buffers(self.fabric, self.network)
-        batches = watched(loader.epoch(0), self.log.bar("evaluating", len(loader)))
+        batches = watched(loader.epoch(0), self.log.bar("evaluating", len(loader), delay=2))
         return evaluate(self.fabric, self.network, self.stoppable(batches))
 
     def finish_epoch(self, scores: Scores) -> None:
@@ -160,7 +161,7 @@ class Training:
             saved = self.progress.to_saved()
             checkpoints.save(path, self.fabric, self.network, self.optimizer, saved, self.settings)
 
-    def stoppable(self, batches: Iterable) -> Iterator:
+    def stoppable(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches; a request to stop that any process got ends them before the next.
 
         Raises:
@@ -190,7 +191,7 @@ class Training:
 
     @cached_property
     def _look_every(self) -> int:
-        return LOOK_EVERY[self.fabric.device.type]
+        return 1 if self.fabric.device.type == "cpu" else LOOK_EVERY
 
     def _has_last(self) -> bool:
         return self.folder is not None and (self.folder / "last.pt").exists()

@@ -133,6 +133,6 @@ def make_training(
         log=log or RunLog(None),
         stop=stop or StopRequest(),
         folder=folder,
-        settings=experiment.model_dump(mode="json"),
+        settings=experiment.to_saved(),
         say=say,
     )

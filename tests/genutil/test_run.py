@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor
+from torchvision.io import write_png
+
+from genutil import checkpoints
+from genutil.config import Experiment
+from genutil.errors import UserError
+from genutil.logs import read_metrics
+from genutil.parts import build_network
+from genutil.run import run
+
+ROOT = Path(__file__).parents[2]
+
+TINY = {
+    "name": "tiny",
+    "model": "static",
+    "graph": "dnw",
+    "prune_rate": 0.7,
+    "dim": 60,
+    "downsample_dim": 12,
+    "feature_dim": 12,
+    "layers": 4,
+    "data": "digits",
+    "image_size": 16,
+    "in_channels": 1,
+    "batch_size": 256,
+    "num_epochs": 2,
+    "gpus": [],
+}
+"""A few seconds of the real thing: the static tiny classifier on the real digits."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny(folder: Path, **settings: Any) -> Experiment:
+    places = {"save_dir": str(folder / "checkpoints"), "log_dir": str(folder / "runs")}
+    return Experiment.from_settings({**TINY, **places, **settings})
+
+
+def weights(path: str | Path) -> dict[str, Tensor]:
+    return {name: value for name, value in checkpoints.read(path)["network"].items() if isinstance(value, Tensor)}
+
+
+def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder and the results of a run over four epochs, with a checkpoint after each."""
+    folder = tmp_path_factory.mktemp("trained")
+    experiment = tiny(folder, num_epochs=4, checkpoint_interval=1, json=str(folder / "results.json"))
+    return folder, run(experiment)
+
+
+def test_results_have_their_keys_and_are_written(trained: tuple[Path, dict]) -> None:
+    folder, results = trained
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert results["settings"]["lr"] == 0.1
+    assert results["profile"]["parameters"] > 0
+    assert results["profile"]["multiply_adds"] > 0
+    assert 15 < results["top1"] <= results["top5"] <= 100
+    assert results["images"] == 364
+    assert results["loss"] > 0
+    assert results["seconds"] > 0
+    assert results["checkpoint"] == str(folder / "checkpoints" / "tiny" / "last.pt")
+    assert Path(results["best"]["checkpoint"]).name == "best.pt"
+
+
+def test_everything_is_where_it_says(trained: tuple[Path, dict]) -> None:
+    folder, results = trained
+    names = {path.name for path in (folder / "checkpoints" / "tiny").iterdir()}
+    assert names == {"init.pt", "last.pt", "best.pt", "settings.yml", *(f"epoch_{n}.pt" for n in (1, 2, 3, 4))}
+    log = Path(results["log"])
+    assert log.parent == folder / "runs"
+    assert log.name.startswith("tiny-")
+    records = read_metrics(log)
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4]
+    assert records[-1]["validation_top1"] == results["top1"]
+    assert all(record["edges_swapped"] > 0 and record["live_nodes"] > 0 for record in records)
+    assert any(path.name.startswith("events.out.tfevents") for path in log.iterdir())
+
+
+def test_the_settings_are_kept_with_the_normalisation_that_was_used(trained: tuple[Path, dict]) -> None:
+    folder, results = trained
+    kept = yaml.safe_load((folder / "checkpoints" / "tiny" / "settings.yml").read_text())
+    assert kept == checkpoints.read_settings(results["checkpoint"])
+    again = Experiment.from_saved(kept)
+    assert len(again.mean) == len(again.std) == 1
+    assert again.to_saved() == kept
+
+
+def test_the_end_of_the_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = run(tiny(tmp_path, num_epochs=1))
+    out, err = capsys.readouterr()
+    assert "epoch 1/1" in err
+    assert "images/s" in err
+    assert f"{results['profile']['parameters']:,} parameters" in out
+    assert f"test images: top-1 {results['top1']:.2f} %" in out
+    assert f"checkpoint: {results['checkpoint']}\nlog: {results['log']}\n" in out
+
+
+@pytest.mark.parametrize("name", ["init", "epoch_1", "epoch_3"])
+def test_a_resumed_run_ends_bit_for_bit_the_same(trained: tuple[Path, dict], tmp_path: Path, name: str) -> None:
+    folder, results = trained
+    start = folder / "checkpoints" / "tiny" / f"{name}.pt"
+    saved = checkpoints.read_settings(start)
+    places = {"save_dir": str(tmp_path / "checkpoints"), "log_dir": str(tmp_path / "runs"), "gpus": []}
+    again = run(Experiment.from_saved(saved, {**places, "resume": str(start)}))
+    assert_equal(weights(results["checkpoint"]), weights(again["checkpoint"]))
+    assert (again["top1"], again["loss"], again["best"]["epoch"]) == (
+        results["top1"],
+        results["loss"],
+        results["best"]["epoch"],
+    )
+    for mine, theirs in zip(read_metrics(again["log"]), read_metrics(results["log"]), strict=True):
+        for record in (mine, theirs):
+            record.pop("seconds"), record.pop("images_per_second")
+        assert mine == theirs
+
+
+def test_evaluation_needs_no_more_than_the_checkpoint(trained: tuple[Path, dict], tmp_path: Path) -> None:
+    _, results = trained
+    settings = checkpoints.read_settings(results["checkpoint"])
+    evaluation = {"resume": results["checkpoint"], "evaluate": True, "gpus": [], "test_batch_size": 100}
+    found = run(Experiment.from_saved(settings, evaluation))
+    assert (found["top1"], found["top5"]) == (results["top1"], results["top5"])
+    assert found["loss"] == pytest.approx(results["loss"])
+    assert (found["checkpoint"], found["best"], found["log"]) == (results["checkpoint"], None, None)
+    assert found["profile"] == results["profile"]
+
+
+def test_a_checkpoint_of_2019_is_evaluated_as_ours(trained: tuple[Path, dict], tmp_path: Path) -> None:
+    folder, results = trained
+    network = build_network(tiny(folder))
+    checkpoints.load_weights(results["checkpoint"], network)
+    state = {name: value for name, value in network.state_dict().items() if "wiring" not in name}
+    state["graph.weight"] = network.graph.layout.to_matrix(state["graph.weight"])[:, :, None, None]
+    contents = {"model": {f"module.{name}": value for name, value in state.items()}, "best_val": np.float64(27.0)}
+    path = tmp_path / "epoch_3.pt"
+    torch.save(contents, path, _use_new_zipfile_serialization=False)
+    found = run(tiny(folder, resume=str(path), evaluate=True))
+    assert (found["top1"], found["loss"]) == (results["top1"], results["loss"])
+
+
+def test_function_evaluations_are_noted(tmp_path: Path) -> None:
+    results = run(tiny(tmp_path, model="continuous_time", solver="euler", solver_steps=3, num_epochs=1))
+    assert read_metrics(results["log"])[0]["function_evaluations"] == 3
+
+
+def test_profile_stops_and_needs_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = run(tiny(tmp_path, data="imagenet", profile=True, skip_profiling=True))
+    assert results["profile"]["multiply_adds"] > 0
+    assert (results["top1"], results["checkpoint"]) == (None, None)
+    assert "multiply-adds" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_profiling_can_be_skipped(tmp_path: Path) -> None:
+    assert run(tiny(tmp_path, num_epochs=0, skip_profiling=True))["profile"] is None
+
+
+def test_no_epochs_leave_the_untrained_network(tmp_path: Path) -> None:
+    results = run(tiny(tmp_path, num_epochs=0))
+    init = tmp_path / "checkpoints" / "tiny" / "init.pt"
+    assert_equal(weights(init), weights(results["checkpoint"]))
+
+
+def test_a_run_of_the_same_name_gets_a_folder_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(tiny(tmp_path, num_epochs=0))
+    before = Path(first["checkpoint"]).read_bytes()
+    second = run(tiny(tmp_path, num_epochs=0, seed=1))
+    assert Path(second["checkpoint"]) == tmp_path / "checkpoints" / "tiny-2" / "last.pt"
+    assert "tiny-2" in capsys.readouterr().out
+    assert Path(first["checkpoint"]).read_bytes() == before
+    assert first["log"] != second["log"]
+
+
+def test_a_run_goes_on_in_its_folder_unless_that_has_gone_further(tmp_path: Path) -> None:
+    run(tiny(tmp_path, num_epochs=2, checkpoint_interval=1))
+    folder = tmp_path / "checkpoints" / "tiny"
+    longer = run(tiny(tmp_path, num_epochs=3, resume=str(folder / "last.pt")))
+    assert Path(longer["checkpoint"]) == folder / "last.pt"
+    assert checkpoints.read(folder / "last.pt")["progress"]["epoch"] == 3
+    branch = run(tiny(tmp_path, num_epochs=2, resume=str(folder / "epoch_1.pt")))
+    assert Path(branch["checkpoint"]) == tmp_path / "checkpoints" / "tiny-2" / "last.pt"
+    assert checkpoints.read(folder / "last.pt")["progress"]["epoch"] == 3
+
+
+def test_weights_of_another_run_start_one_with_other_classes(
+    trained: tuple[Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, results = trained
+    images = tmp_path / "data" / "shapes"
+    for split in ("train", "val"):
+        for label in ("one", "two", "three"):
+            (images / split / label).mkdir(parents=True)
+            for number in range(2):
+                noise = torch.randint(256, (1, 20, 20), dtype=torch.uint8)
+                write_png(noise, str(images / split / label / f"{number}.png"))
+    settings = {"data": "shapes", "data_dir": str(tmp_path / "data"), "workers": 0, "output_size": 3, "batch_size": 6}
+    found = run(tiny(tmp_path, init_from=results["checkpoint"], num_epochs=0, **settings))
+    source, own = weights(results["checkpoint"]), weights(found["checkpoint"])
+    fresh = {name for name in own if own[name].shape != source[name].shape}
+    assert fresh == {"fc.weight", "fc.bias"}
+    for name in own.keys() - fresh:
+        assert torch.equal(own[name], source[name])
+    assert "another number of classes: fc.weight, fc.bias start afresh" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_network_is_told(trained: tuple[Path, dict], tmp_path: Path) -> None:
+    _, results = trained
+    for way in ("init_from", "resume"):
+        with pytest.raises(UserError, match=r"does not fit the network: .*conv\.weight is \[60, 1, 3, 3\] there"):
+            run(tiny(tmp_path, dim=84, **{way: results["checkpoint"]}))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of a trained complete graph."""
+    folder = tmp_path_factory.mktemp("complete")
+    return Path(run(tiny(folder, graph="complete", prune_rate=0.0, num_epochs=1))["checkpoint"]).parent
+
+
+@pytest.mark.parametrize("lottery", [False, True])
+def test_fine_tuning_keeps_the_strongest_edges_of_a_trained_graph(
+    complete: Path, tmp_path: Path, lottery: bool
+) -> None:
+    start = {"use_init": str(complete / "init.pt")} if lottery else {}
+    experiment = tiny(tmp_path, graph="fine_tune", use_graph=str(complete / "last.pt"), num_epochs=1, **start)
+    run(experiment)
+    folder = tmp_path / "checkpoints" / "tiny"
+    last, init = weights(complete / "last.pt"), weights(folder / "init.pt")
+    mask = init["graph.wiring.mask"]
+    kept = build_network(experiment).graph.wiring.kept
+    assert mask.sum() == kept
+    strongest = last["graph.weight"].abs().topk(kept).indices
+    assert mask[strongest].all()
+    origin = weights(complete / "init.pt") if lottery else last
+    assert_equal({name: value for name, value in init.items() if name != "graph.wiring.mask"}, origin)
+    assert torch.equal(weights(folder / "last.pt")["graph.wiring.mask"], mask)
+
+
+def test_a_fine_tuned_run_resumes_without_its_origins(complete: Path, tmp_path: Path) -> None:
+    experiment = tiny(tmp_path, graph="fine_tune", use_graph=str(complete / "last.pt"), num_epochs=1)
+    results = run(experiment)
+    saved = {**checkpoints.read_settings(results["checkpoint"]), "use_graph": str(tmp_path / "gone.pt")}
+    found = run(Experiment.from_saved(saved, {"resume": results["checkpoint"], "evaluate": True, "gpus": []}))
+    assert found["top1"] == results["top1"]
+
+
+MISTAKES = {
+    "evaluate without a checkpoint": ({"evaluate": True}, "nothing to evaluate"),
+    "missing checkpoint": ({"resume": "absent.pt"}, r"There is no checkpoint absent\.pt"),
+    "wrong number of classes": ({"output_size": 7}, "digits has 10 classes and the network 7 outputs"),
+    "data set that is not there": ({"data": "imagenet", "in_channels": 3}, "imagenet"),
+    "images too small": ({"image_size": 8}, "at least 16 pixels"),
+    "widths that do not fit": ({"dim": 61}, "do not split evenly"),
+    "no folder for the JSON file": ({"json": "absent/results.json"}, "cannot be written"),
+    "save_dir that cannot be": ({"save_dir": "/proc/nowhere"}, "Cannot make the folder"),
+    "precision": ({"precision": "16"}, "needs a GPU"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes_are_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings, sentence = MISTAKES[case]
+    with pytest.raises(UserError, match=sentence):
+        run(tiny(tmp_path, data_dir=str(tmp_path), **settings))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_foreign_checkpoint_cannot_be_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.pt"
+    torch.save({"model": {}, "last_epoch": 3}, path)
+    with pytest.raises(UserError, match=r"--evaluate.*--init_from"):
+        run(tiny(tmp_path, resume=str(path)))
+
+
+def command(folder: Path, **settings: Any) -> list[str]:
+    app = folder / "tiny.yml"
+    app.write_text(yaml.safe_dump({key: value for key, value in TINY.items() if key not in ("gpus", "name")}))
+    places = {"save_dir": folder / "checkpoints", "log_dir": folder / "runs", "gpus": "[]"}
+    words = [str(word) for key, value in {**places, **settings}.items() for word in (f"--{key}", value)]
+    return [sys.executable, str(ROOT / "runner.py"), f"app:{app}", *words]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    until = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_ctrl_c_saves_and_the_printed_command_goes_on(tmp_path: Path) -> None:
+    whole = run(tiny(tmp_path / "whole", num_epochs=30))
+    process = subprocess.Popen(
+        command(tmp_path, num_epochs=30), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    last = tmp_path / "checkpoints" / "tiny" / "last.pt"
+    wait_for(last, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "Stopping as soon as" in err
+    progress = checkpoints.read(last)["progress"]
+    assert 1 <= progress["epoch"] < 30
+    stopped, words = out.split("Go on with:\n")
+    assert "Stopped after" in stopped
+    words = shlex.split(words)
+    assert words[:2] == ["python", "runner.py"]
+    subprocess.run([sys.executable, str(ROOT / "runner.py"), *words[2:]], check=True, env=environment(), timeout=120)
+    assert_equal(weights(whole["checkpoint"]), weights(last))
+
+
+def test_two_processes_from_the_command_line_end_as_one(tmp_path: Path) -> None:
+    one = run(tiny(tmp_path / "one"))
+    words = command(tmp_path, devices=2, json=tmp_path / "results.json")
+    words = [word for word in words if word not in ("--gpus", "[]")]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=200)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line and not line.startswith(("epoch", "evaluating"))]
+    assert not lines
+    assert done.stdout.count("epoch 2/2") == 1
+    two = json.loads((tmp_path / "results.json").read_text())
+    expected = weights(one["checkpoint"])
+    for name, value in weights(two["checkpoint"]).items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    assert {path.name for path in tmp_path.joinpath("runs").iterdir()} == {Path(two["log"]).name}
+
+
+def test_ctrl_c_stops_two_processes_at_the_same_step(tmp_path: Path) -> None:
+    words = [word for word in command(tmp_path, num_epochs=200, devices=2) if word not in ("--gpus", "[]")]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+    )
+    last = tmp_path / "checkpoints" / "tiny" / "last.pt"
+    wait_for(last, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "--devices 2" in out
+    assert err.count("Stopping as soon as") == 1
+    assert checkpoints.read(last)["progress"]["epoch"] < 200
+
+
+def test_a_mistake_is_told_before_processes_are_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genutil.run.launch", lambda *_: pytest.fail("processes were started"))
+    with pytest.raises(UserError, match="digits has 10 classes"):
+        run(tiny(tmp_path, devices=2, output_size=7, gpus=None))
+    assert not list(tmp_path.iterdir())
