@@ -160,7 +160,7 @@ class ResidualNetwork(nn.Module):
     activation_checkpointing: keep only the blocks' inputs in training and compute the rest again in the
     backward pass.
 
-    Input [n, in_channels, side, side], output [n, output_size].
+    Input [n, in_channels, side, side], output [n, classes].
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class ResidualNetwork(nn.Module):
         bn_momentum: float = 0.1,
         activation_checkpointing: bool = False,
         in_channels: int = 3,
-        output_size: int = 10,
+        classes: int = 10,
     ) -> None:
         super().__init__()
         if shortcut not in ("A", "A_both", "B"):
@@ -215,7 +215,7 @@ class ResidualNetwork(nn.Module):
             self.add_module(f"layer{g + 1}", group)
         if preactivated:
             self.bn = layers.norm(channels)
-        self.linear = nn.Linear(channels, output_size)
+        self.linear = nn.Linear(channels, classes)
         _he_normal(self)
 
     def residual_blocks(self) -> Iterator[Block]:
@@ -292,7 +292,7 @@ def resnet(
     bn_momentum: float = 0.1,
     activation_checkpointing: bool = False,
     in_channels: int = 3,
-    output_size: int = 10,
+    classes: int = 10,
 ) -> ResidualNetwork:
     """The ResNet of `depth` layers for CIFAR, v1 or v2 (pre-activated).
 
@@ -319,7 +319,7 @@ def resnet(
         bn_momentum=bn_momentum,
         activation_checkpointing=activation_checkpointing,
         in_channels=in_channels,
-        output_size=output_size,
+        classes=classes,
     )
 
 
@@ -334,7 +334,7 @@ def wrn(
     bn_momentum: float = 0.1,
     activation_checkpointing: bool = False,
     in_channels: int = 3,
-    output_size: int = 10,
+    classes: int = 10,
 ) -> ResidualNetwork:
     """WRN-depth-width_mult (wide residual network), depth = 6n+4. Arguments: see ResidualNetwork."""
     return ResidualNetwork(
@@ -350,7 +350,7 @@ def wrn(
         bn_momentum=bn_momentum,
         activation_checkpointing=activation_checkpointing,
         in_channels=in_channels,
-        output_size=output_size,
+        classes=classes,
     )
 
 
@@ -365,7 +365,7 @@ def resnext(
     bn_momentum: float = 0.1,
     activation_checkpointing: bool = False,
     in_channels: int = 3,
-    output_size: int = 10,
+    classes: int = 10,
 ) -> ResidualNetwork:
     """ResNeXt-depth (cardinality x base_width d), depth = 9n+2. Arguments: see ResidualNetwork.
 
@@ -384,5 +384,5 @@ def resnext(
         bn_momentum=bn_momentum,
         activation_checkpointing=activation_checkpointing,
         in_channels=in_channels,
-        output_size=output_size,
+        classes=classes,
     )

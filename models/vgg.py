@@ -13,7 +13,7 @@ class VGG(nn.Module):
 
     depth: 11, 13, 16 or 19, the layers with weights when there were three linear ones. bn_epsilon,
     bn_momentum: of the norms. Input [n, in_channels, side, side] with a side of at least 32, output [n,
-    output_size]. ValueError: another depth.
+    classes]. ValueError: another depth.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class VGG(nn.Module):
         bn_epsilon: float = 1e-5,
         bn_momentum: float = 0.1,
         in_channels: int = 3,
-        output_size: int = 10,
+        classes: int = 10,
     ) -> None:
         super().__init__()
         if depth not in CONVS_IN_A_GROUP:
@@ -39,7 +39,7 @@ class VGG(nn.Module):
                 self.features.append(nn.ReLU(inplace=True))
                 channels = width
             self.features.append(nn.MaxPool2d(2))
-        self.linear = nn.Linear(channels, output_size)
+        self.linear = nn.Linear(channels, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)

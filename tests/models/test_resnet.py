@@ -41,9 +41,7 @@ SMALL = {
     "v1 bottleneck": lambda **k: resnet(depth=20, width_mult=0.25, bottleneck=True, shortcut="B", **k),
     "v2 A": lambda **k: resnet(depth=14, width_mult=0.25, block="v2", **k),
     "v2 B": lambda **k: resnet(depth=14, width_mult=0.25, block="v2", shortcut="B", **k),
-    "v2 bottleneck": lambda **k: resnet(
-        depth=20, width_mult=0.25, block="v2", bottleneck=True, shortcut="B", **k
-    ),
+    "v2 bottleneck": lambda **k: resnet(depth=20, width_mult=0.25, block="v2", bottleneck=True, shortcut="B", **k),
     "wrn": lambda **k: wrn(depth=16, width_mult=0.5, **k),
 }
 
@@ -65,7 +63,7 @@ def test_parameters_are_those_published(name: str):
 @pytest.mark.parametrize("name", SMALL)
 def test_every_parameter_gets_a_gradient(name: str, padding: str):
     torch.manual_seed(0)
-    network = SMALL[name](padding=padding, in_channels=1, output_size=7)
+    network = SMALL[name](padding=padding, in_channels=1, classes=7)
     out = network(torch.randn(4, 1, 16, 16))
     assert out.shape == (4, 7)
     out.square().sum().backward()
@@ -79,9 +77,7 @@ def _norm(state: dict[str, Tensor], key: str, images: Tensor) -> Tensor:
     return F.batch_norm(images, *stats, eps=1e-5)
 
 
-def _written_out(
-    network: ResidualNetwork, images: Tensor, *, v2: bool, activated: set[tuple[int, int]]
-) -> Tensor:
+def _written_out(network: ResidualNetwork, images: Tensor, *, v2: bool, activated: set[tuple[int, int]]) -> Tensor:
     """A residual network of basic blocks from its tensors alone."""
     state = network.state_dict()
     x = F.conv2d(images, state["conv1.weight"], padding=1)
@@ -125,9 +121,7 @@ def test_agrees_with_the_network_written_out(name: str, v2: bool, activated: set
     network = SMALL[name]()
     for tensor in network.state_dict().values():
         if tensor.is_floating_point():
-            tensor.copy_(
-                torch.rand_like(tensor) * 0.5 + 0.1 if tensor.ndim == 1 else torch.randn_like(tensor) * 0.2
-            )
+            tensor.copy_(torch.rand_like(tensor) * 0.5 + 0.1 if tensor.ndim == 1 else torch.randn_like(tensor) * 0.2)
     images = torch.randn(3, 3, 16, 16)
     ours = network.eval()(images)
     theirs = _written_out(network, images, v2=v2, activated=activated)
@@ -164,9 +158,7 @@ def test_checkpointing_changes_only_the_memory(name: str):
     for network in (plain, saving):
         saved: list[int] = []
         torch.manual_seed(3)
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t, s=saved: (s.append(t.numel()), t)[1], lambda t: t
-        ):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=saved: (s.append(t.numel()), t)[1], lambda t: t):
             loss = network(images).square().sum()
         loss.backward()
         kept.append(sum(saved))

@@ -21,7 +21,7 @@ def test_parameters_are_those_published(depth: int):
 
 def test_every_parameter_gets_a_gradient():
     torch.manual_seed(0)
-    network = VGG(depth=11, width_mult=1 / 16, in_channels=1, output_size=5)
+    network = VGG(depth=11, width_mult=1 / 16, in_channels=1, classes=5)
     # the bias of a conv before a norm has no effect in training, but in evaluation it has
     network.eval()
     out = network(torch.randn(4, 1, 32, 32))
