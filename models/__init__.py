@@ -10,7 +10,9 @@ from torch import nn
 from models.mobilenetv1 import MobileNetV1
 from models.mobilenetv1_like import MobileNetV1Like
 from models.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
+from models.resnet import resnet, resnext, wrn
 from models.shufflenetv2 import shufflenetv2
+from models.vgg import VGG
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "mobilenetv1_like": MobileNetV1Like,
@@ -19,6 +21,10 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "continuous_time": ContinuousTimeNeuralGraph,
     "mobilenetv1": MobileNetV1,
     "shufflenetv2": shufflenetv2,
+    "resnet": resnet,
+    "wrn": wrn,
+    "resnext": resnext,
+    "vgg": VGG,
 }
 
 

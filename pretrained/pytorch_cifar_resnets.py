@@ -9,26 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from torch import Tensor
 
 from models.resnet import resnet
+from pretrained import safe_pickle
 from pretrained.foreign import IMAGENET_MEAN, IMAGENET_STD, Foreign
 
 
 def load_resnet(path: str | Path) -> Foreign:
-    """The ResNet v1 of a file that torch.save wrote; only tensors and plain values are read from it.
+    """The ResNet v1 of a file that torch.save wrote; nothing in it is executed.
 
     Raises FileNotFoundError for an absent file, ValueError for a file that is something else.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"The file {path} is none of plain tensors that torch.save wrote.") from error
+    content = safe_pickle.load(Path(path))
     if isinstance(content, Mapping):
         content = content.get("state_dict", content)
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
