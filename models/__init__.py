@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+import models.rivals  # noqa: F401  adds the rivals' rules to WIRINGS
 from models.mobilenetv1 import MobileNetV1
 from models.mobilenetv1_like import MobileNetV1Like
 from models.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph

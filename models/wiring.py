@@ -86,7 +86,7 @@ class EdgeLayout:
         )
 
 
-class _StraightThrough(torch.autograd.Function):
+class StraightThrough(torch.autograd.Function):
     """Zero outside the mask going forward, the identity going backward (arXiv 1906.00586, section 2.2)."""
 
     @staticmethod
@@ -116,6 +116,14 @@ class Wiring(nn.Module):
         self.layout = layout
         self.prune_rate = prune_rate
         self.kept = layout.kept(prune_rate)
+
+    def allot(self, edges: int) -> None:
+        """Let so many edges act instead of those that follow from the prune rate."""
+        self.kept = edges
+
+    def score(self, weight: Tensor) -> Tensor:
+        """What the rule keeps the largest of, [possible], not negative, comparable between graphs."""
+        return weight.detach().abs()
 
     def start(self, weight: Tensor) -> None:
         """Fix what is fixed from the beginning, from the initial weights [possible]."""
@@ -165,8 +173,11 @@ class _Fixed(Wiring):
 class Random(_Fixed):
     """A part of the edges drawn at random, once, from torch's generator."""
 
+    def score(self, weight: Tensor) -> Tensor:
+        return torch.rand(weight.shape)
+
     def start(self, weight: Tensor) -> None:
-        self.mask.copy_(keep_largest(torch.rand(weight.shape), self.kept))
+        self.mask.copy_(keep_largest(self.score(weight), self.kept))
 
 
 class FineTune(_Fixed):
@@ -180,7 +191,7 @@ class FineTune(_Fixed):
         self.mask.copy_(keep_largest(weight, self.kept))
 
 
-class _Learned(Wiring):
+class Learned(Wiring):
     """The edges of largest magnitude act, chosen anew whenever the weights have changed.
 
     Attributes:
@@ -192,6 +203,9 @@ class _Learned(Wiring):
         super().__init__(layout, prune_rate)
         self.active = self.kept
         self._chosen: tuple[tuple[int, int, int], Tensor] | None = None
+
+    def allot(self, edges: int) -> None:
+        self.kept = self.active = edges
 
     def choose(self, weight: Tensor, k: int) -> Tensor:
         """Mask [possible] of the k edges to keep."""
@@ -205,7 +219,7 @@ class _Learned(Wiring):
             self._chosen = state, self.choose(weight, self.active)
         return self._chosen[1]
 
-    def train(self, mode: bool = True) -> _Learned:
+    def train(self, mode: bool = True) -> Learned:
         self._chosen = None
         if mode:
             self.active = self.kept
@@ -219,14 +233,14 @@ class _Learned(Wiring):
         self.active = state["active"]
 
 
-class DNW(_Learned):
+class DNW(Learned):
     """Discovering Neural Wirings: the strongest k edges act, every edge gets the gradient it would have if it acted."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        return _StraightThrough.apply(weight, self.acting(weight))
+        return StraightThrough.apply(weight, self.acting(weight))
 
 
-class DNWNoUpdate(_Learned):
+class DNWNoUpdate(Learned):
     """The ablation of DNW: the strongest k edges act, and only they get a gradient."""
 
     mask: Tensor
@@ -235,14 +249,17 @@ class DNWNoUpdate(_Learned):
         super().__init__(layout, prune_rate)
         self.register_buffer("mask", torch.ones(layout.possible, dtype=torch.bool))
 
+    def score(self, weight: Tensor) -> Tensor:
+        return torch.where(self.mask, weight.detach().abs(), 0)
+
     def choose(self, weight: Tensor, k: int) -> Tensor:
-        return keep_largest(torch.where(self.mask, weight, 0), k) & self.mask
+        return keep_largest(self.score(weight), k) & self.mask
 
     def forward(self, weight: Tensor) -> Tensor:
         return torch.where(self.acting(weight), weight, 0)
 
 
-class TargetedDropout(_Learned):
+class TargetedDropout(Learned):
     """Targeted dropout (Gomez et al. 2019, arXiv 1905.13678), unstructured.
 
     In training each of the weak edges is dropped with probability rho; in evaluation all of them are.
@@ -268,7 +285,16 @@ class RegularTargetedDropout(TargetedDropout):
     def __init__(self, layout: EdgeLayout, prune_rate: float, rho: float | Literal["gamma"] = "gamma") -> None:
         super().__init__(layout, prune_rate, rho)
         self.kept_a_row = layout.columns - int(prune_rate * layout.columns)
-        self.kept = self.active = int(self.choose(torch.ones(layout.possible), self.kept).count_nonzero())
+        self._count()
+
+    def _count(self) -> None:
+        self.kept = self.active = int(self.choose(torch.ones(self.layout.possible), self.kept).count_nonzero())
+
+    def allot(self, edges: int) -> None:
+        """As many edges a row as so many allow."""
+        self._chosen = None
+        self.kept_a_row = edges // self.layout.rows
+        self._count()
 
     def choose(self, weight: Tensor, k: int) -> Tensor:
         rows = keep_largest(self.layout.to_matrix(weight.detach()), self.kept_a_row)
