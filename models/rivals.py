@@ -268,6 +268,9 @@ class STR(Scheduled):
     def forward(self, weight: Tensor) -> Tensor:
         if self.training:
             return _soften(weight, _Decayed.apply(self.threshold, self.decay))
+        return self.effective(weight)
+
+    def effective(self, weight: Tensor) -> Tensor:
         return torch.where(self.mask, _soften(weight, self.threshold), 0)
 
     def acting(self, weight: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ channel and place in the kernel.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -18,7 +19,15 @@ from torch.nn.utils import parametrize
 
 from models.rivals import Scheduled
 from models.selection import keep_largest
-from models.wiring import WIRINGS, EdgeLayout, FineTune, Graph, Learned, RegularTargetedDropout, Wiring
+from models.wiring import (
+    WIRINGS,
+    EdgeLayout,
+    Graph,
+    LayerGraph,
+    RegularTargetedDropout,
+    WiredWeight,
+    graphs,
+)
 
 Budget = Literal["uniform", "erk", "global"]
 
@@ -27,26 +36,23 @@ class GlobalBudget:
     """One budget for all wired layers of a network: the entries of largest score act, wherever they stand.
 
     Args:
-        kept: edges that act in all layers together.
+        layers: that share it.
+        kept: edges that act in all of them together.
     """
 
-    def __init__(self, kept: int) -> None:
+    def __init__(self, layers: Sequence[LayerGraph], kept: int) -> None:
+        self.layers = layers
         self.kept = kept
-        self._weights: list[parametrize.ParametrizationList] = []
         self._shares: tuple[list[tuple[int, int]], list[int]] | None = None
-
-    def join(self, layer: nn.Module) -> int:
-        """Take a wired layer in; its index among the budget's layers."""
-        self._weights.append(layer.parametrizations["weight"])
-        return len(self._weights) - 1
 
     @property
     def possible(self) -> int:
-        return sum(weight.original.numel() for weight in self._weights)
+        return sum(layer.layout.possible for layer in self.layers)
 
     def share(self, index: int) -> int:
         """Edges of one layer now; all are chosen anew when any weight has changed."""
-        state = [(weight.original.data_ptr(), weight.original._version) for weight in self._weights]
+        parameters = [layer.parameter for layer in self.layers]
+        state = [(parameter.data_ptr(), parameter._version) for parameter in parameters]
         if self._shares is None or self._shares[0] != state:
             self._shares = state, self.shares(self.kept)
         return self._shares[1][index]
@@ -54,44 +60,20 @@ class GlobalBudget:
     @torch.no_grad()
     def shares(self, kept: int) -> list[int]:
         """Edges of every layer when so many act in all of them together."""
-        scores = [weight[0].wiring.score(weight.original.reshape(-1)) for weight in self._weights]
+        scores = [layer.wiring.score(layer.parameter.reshape(-1)) for layer in self.layers]
         mask = keep_largest(torch.cat([score.to(scores[0].device) for score in scores]), kept)
         return [int(part.count_nonzero()) for part in mask.split([len(score) for score in scores])]
 
 
-class WiredWeight(nn.Module):
-    """The parametrization of one layer's weight: the wiring over its entries.
+@dataclass(frozen=True)
+class Share:
+    """One layer's part of a global budget: called, it says how many edges that is now."""
 
-    Attributes:
-        budget: the global budget that the layer takes part in, and its index there.
-    """
+    budget: GlobalBudget
+    index: int
 
-    def __init__(self, wiring: Wiring) -> None:
-        super().__init__()
-        self.wiring = wiring
-        self.budget: tuple[GlobalBudget, int] | None = None
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return self.wiring(self._flat(weight)).view(weight.shape)
-
-    @torch.no_grad()
-    def acting(self, weight: Tensor) -> Tensor:
-        """Mask of the edges that act in evaluation, of the weight's shape."""
-        return self.wiring.acting(self._flat(weight)).view(weight.shape)
-
-    def settle(self) -> None:
-        """Take the layer's share of a global budget."""
-        if self.budget is not None:
-            budget, index = self.budget
-            self.wiring.allot(budget.share(index))
-
-    def _flat(self, weight: Tensor) -> Tensor:
-        flat = weight.reshape(-1)
-        if isinstance(self.wiring, Learned):
-            self.settle()
-            if flat.data_ptr() != weight.data_ptr():  # a copy: the choice made for another one is not its own
-                self.wiring.train(self.wiring.training)
-        return flat
+    def __call__(self) -> int:
+        return self.budget.share(self.index)
 
 
 def wire(
@@ -133,57 +115,28 @@ def wire(
             raise ValueError(f"The wiring {rule} has no such option: {error}.") from error
         wiring.to(layer.weight.device)
         parametrize.register_parametrization(layer, "weight", WiredWeight(wiring))
+    wired = [LayerGraph(layer.parametrizations["weight"]) for layer in layers]
     if budget == "global":
-        joint = GlobalBudget(sum(counts))
-        members = [joint.join(layer) for layer in layers]
+        joint = GlobalBudget(wired, sum(counts))
         counts = joint.shares(joint.kept)
-        for layer, index in zip(layers, members, strict=True):
-            wired_weight(layer).budget = joint, index
-    for layer, count in zip(layers, counts, strict=True):
-        wiring = wired_weight(layer).wiring
+        for index, graph in enumerate(wired):
+            graph.wired.share = Share(joint, index)
+    for graph, count in zip(wired, counts, strict=True):
         if budget != "uniform":
-            wiring.allot(count)
-        wiring.start(original(layer).detach().reshape(-1))
+            graph.wiring.allot(count)
+        graph.wiring.start(graph.parameter.detach().reshape(-1))
     return network
 
 
 def unwire(network: nn.Module) -> nn.Module:
     """Put the effective weights of evaluation in the place of wired ones, in place; what does not act is 0 then."""
-    for _, layer in wired_layers(network):
-        layer.eval()
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    for module in list(network.modules()):
+        if parametrize.is_parametrized(module, "weight") and isinstance(
+            module.parametrizations["weight"][0], WiredWeight
+        ):
+            module.eval()
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
     return network
-
-
-def wired_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers that `wire` has wired, with their names."""
-    for name, module in network.named_modules():
-        if _is_wired(module):
-            yield name, module
-
-
-def wired_weight(layer: nn.Module) -> WiredWeight:
-    """The parametrization of a wired layer."""
-    return layer.parametrizations["weight"][0]
-
-
-def original(layer: nn.Module) -> Tensor:
-    """The full weight of a wired layer: the parameter that is trained."""
-    return layer.parametrizations["weight"].original
-
-
-def acting_edges(network: nn.Module) -> dict[str, Tensor]:
-    """Mask of the edges that act in evaluation, of the weight's shape, for every layer that `wire` has wired."""
-    return {name: wired_weight(layer).acting(original(layer)) for name, layer in wired_layers(network)}
-
-
-def fix_wired(network: nn.Module) -> None:
-    """Fix every `fine_tune` wiring of a wired network to the edges that are strongest now."""
-    for _, layer in wired_layers(network):
-        wired = wired_weight(layer)
-        if isinstance(wired.wiring, FineTune):
-            wired.settle()
-            wired.wiring.fix(original(layer).detach().reshape(-1))
 
 
 @torch.no_grad()
@@ -195,57 +148,42 @@ def update_wirings(network: nn.Module, optimizer: torch.optim.Optimizer, step: i
         optimizer: of its parameters; what it keeps for an edge is set to 0 where the edge is grown.
         step, steps: the step just done, counted from 0, and how many the training has.
     """
-    scheduled = list(_scheduled(network))
-    due = [entry for entry in scheduled if entry[1].due(step, steps)]
-    for (parameter, wiring, _), edges in zip(due, _edges(due, step, steps), strict=True):
+    scheduled = [graph for _, graph in graphs(network) if isinstance(graph.wiring, Scheduled)]
+    due = [graph for graph in scheduled if graph.wiring.due(step, steps)]
+    for graph, edges in zip(due, _edges(due, step, steps), strict=True):
+        parameter = graph.parameter if isinstance(graph, LayerGraph) else graph.weight
         states = [value for value in optimizer.state.get(parameter, {}).values() if _is_alike(value, parameter)]
         tensors = [parameter.detach(), *states]
         weight, *flat_states = flat = [tensor.reshape(-1) for tensor in tensors]
         gradient = None if parameter.grad is None else parameter.grad.reshape(-1)
-        wiring.change(weight, gradient, flat_states, edges, step, steps)
+        graph.wiring.change(weight, gradient, flat_states, edges, step, steps)
         for tensor, changed in zip(tensors, flat, strict=True):
             if changed.data_ptr() != tensor.data_ptr():
                 tensor.copy_(changed.view(tensor.shape))
-    for _, wiring, _ in scheduled:
-        wiring.prepare(step + 1, steps)
+    for graph in scheduled:
+        graph.wiring.prepare(step + 1, steps)
 
 
-Entry = tuple[nn.Parameter, Scheduled, tuple[GlobalBudget, int] | None]
-
-
-def _scheduled(network: nn.Module) -> Iterator[Entry]:
-    """Full weights, their wirings that follow a schedule, and the share of a global budget that they have."""
-    for module in network.modules():
-        if isinstance(module, Graph) and isinstance(module.wiring, Scheduled):
-            yield module.weight, module.wiring, None
-        elif _is_wired(module) and isinstance(wired_weight(module).wiring, Scheduled):
-            yield original(module), wired_weight(module).wiring, wired_weight(module).budget
-
-
-def _edges(due: list[Entry], step: int, steps: int) -> list[int]:
-    """How many edges of each may act after this step."""
+def _edges(due: Sequence[Graph | LayerGraph], step: int, steps: int) -> list[int]:
+    """How many edges of each graph may act after this step."""
     shares: dict[GlobalBudget, list[int]] = {}
     edges = []
-    for _, wiring, joint in due:
+    for graph in due:
+        wiring = graph.wiring
         progress = wiring.progress(step, steps)
-        if joint is None:
+        share = graph.wired.share if isinstance(graph, LayerGraph) else None
+        if not isinstance(share, Share):
             edges.append(_left(wiring.layout.possible, wiring.kept, progress))
             continue
-        budget, index = joint
+        budget = share.budget
         if budget not in shares:
             shares[budget] = budget.shares(_left(budget.possible, budget.kept, progress))
-        edges.append(shares[budget][index])
+        edges.append(shares[budget][share.index])
     return edges
 
 
 def _left(possible: int, kept: int, progress: float) -> int:
     return possible - int(progress * (possible - kept))
-
-
-def _is_wired(module: nn.Module) -> bool:
-    return parametrize.is_parametrized(module, "weight") and isinstance(
-        module.parametrizations["weight"][0], WiredWeight
-    )
 
 
 def _is_alike(value: Any, parameter: Tensor) -> bool:

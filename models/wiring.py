@@ -10,13 +10,14 @@ a linear layer alike, and can serve as a `torch.nn.utils.parametrize` parametriz
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from models.selection import keep_largest
 
@@ -135,6 +136,10 @@ class Wiring(nn.Module):
     def acting(self, weight: Tensor) -> Tensor:
         """Mask [possible] of the edges that act in evaluation."""
         raise NotImplementedError
+
+    def effective(self, weight: Tensor) -> Tensor:
+        """The weights [possible] that evaluation computes with."""
+        return torch.where(self.acting(weight), weight, 0)
 
     def extra_repr(self) -> str:
         return f"{self.kept} of {self.layout.possible} edges"
@@ -353,18 +358,89 @@ class Graph(nn.Module):
     @torch.no_grad()
     def matrix(self) -> Tensor:
         """The effective weights of evaluation as the whole matrix [rows, columns]."""
-        return self.layout.to_matrix(torch.where(self.acting(), self.weight, 0))
+        return self.layout.to_matrix(self.wiring.effective(self.weight))
 
 
-def graphs(network: nn.Module) -> Iterator[tuple[str, Graph]]:
-    """Every wired graph of a network with its name, in the order of the network's modules."""
+class WiredWeight(nn.Module):
+    """A wiring over the entries of a layer's weight, as its parametrization (`torch.nn.utils.parametrize`).
+
+    Attributes:
+        share: of a budget that layers have together, the edges of this one now; None where it has a budget of its own.
+    """
+
+    def __init__(self, wiring: Wiring) -> None:
+        super().__init__()
+        self.wiring = wiring
+        self.share: Callable[[], int] | None = None
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.wiring(self.flat(weight)).view(weight.shape)
+
+    def settle(self) -> None:
+        """Take the share of a common budget that is due now."""
+        if self.share is not None:
+            self.wiring.allot(self.share())
+
+    def flat(self, weight: Tensor) -> Tensor:
+        """The full weights [possible], ready for the wiring."""
+        flat = weight.reshape(-1)
+        if isinstance(self.wiring, Learned):
+            self.settle()
+            if flat.data_ptr() != weight.data_ptr():  # a copy: what was chosen for another one is not its own
+                self.wiring.train(self.wiring.training)
+        return flat
+
+
+class LayerGraph:
+    """The weight of a wired convolution or linear layer, seen as a graph: row = output channel.
+
+    Args:
+        parametrized: the layer's parametrized weight.
+    """
+
+    def __init__(self, parametrized: ParametrizationList) -> None:
+        self._parametrized = parametrized
+        self.wired: WiredWeight = parametrized[0]
+        self.wiring = self.wired.wiring
+        self.layout = self.wiring.layout
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The full weight in the layer's own shape, which is trained."""
+        return self._parametrized.original
+
+    @property
+    def weight(self) -> Tensor:
+        """The full weights [possible]."""
+        return self.wired.flat(self.parameter)
+
+    @torch.no_grad()
+    def acting(self) -> Tensor:
+        """Mask [possible] of the edges that act in evaluation."""
+        return self.wiring.acting(self.weight)
+
+    @torch.no_grad()
+    def matrix(self) -> Tensor:
+        """The effective weights of evaluation as the whole matrix [rows, columns]."""
+        return self.layout.to_matrix(self.wiring.effective(self.weight))
+
+
+def graphs(network: nn.Module) -> Iterator[tuple[str, Graph | LayerGraph]]:
+    """Every wired graph of a network with its name, in the order of the network's modules.
+
+    The graph of a layer that was wired from outside is called after its weight, as layer1.0.conv1.weight.
+    """
     for name, module in network.named_modules():
         if isinstance(module, Graph):
             yield name, module
+        elif isinstance(module, ParametrizationList) and isinstance(module[0], WiredWeight):
+            yield name.replace("parametrizations.", ""), LayerGraph(module)
 
 
 def fix_graph(network: nn.Module) -> None:
     """Fix every `FineTune` wiring of a network to the edges that are strongest now."""
     for _, graph in graphs(network):
         if isinstance(graph.wiring, FineTune):
+            if isinstance(graph, LayerGraph):
+                graph.wired.settle()
             graph.wiring.fix(graph.weight.detach())

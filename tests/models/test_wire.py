@@ -6,22 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from models.mobilenetv1_like import MobileNetV1Like
 from models.resnet import resnet
 from models.selection import keep_largest
-from models.wire import (
-    acting_edges,
-    fix_wired,
-    original,
-    unwire,
-    update_wirings,
-    wire,
-    wired_layers,
-    wired_weight,
-)
-from models.wiring import WIRINGS
+from models.wire import unwire, update_wirings, wire
+from models.wiring import WIRINGS, fix_graph, graphs
 
 STEPS = 12
 OPTIONS = {"gradual_magnitude": {"interval": 2}, "set": {"interval": 2}, "rigl": {"interval": 2}}
@@ -59,11 +50,25 @@ def train(network: nn.Module, first: int = 0, last: int = STEPS, steps: int = ST
 
 
 def count(network: nn.Module) -> list[int]:
-    return [int(mask.count_nonzero()) for mask in acting_edges(network).values()]
+    return [int(graph.acting().count_nonzero()) for _, graph in graphs(network)]
 
 
 def sizes(network: nn.Module) -> list[int]:
-    return [original(layer).numel() for _, layer in wired_layers(network)]
+    return [graph.parameter.numel() for _, graph in graphs(network)]
+
+
+def original(layer: nn.Module) -> Tensor:
+    return layer.parametrizations["weight"].original
+
+
+def acting(network: nn.Module) -> Tensor:
+    """Masks of all layers, one after the other."""
+    return torch.cat([graph.acting() for _, graph in graphs(network)])
+
+
+def wired(network: nn.Module) -> list[nn.Module]:
+    """The wired layers."""
+    return [network.get_submodule(name.removesuffix(".weight")) for name, _ in graphs(network)]
 
 
 @pytest.mark.parametrize("budget", ["uniform", "erk", "global"])
@@ -76,12 +81,12 @@ def test_kept_edges_are_exactly_the_budget_at_the_end(rule: str, budget: str):
     train(network)
     network.eval()
     kept, possible = count(network), sizes(network)
-    effective = [int(torch.count_nonzero(layer.weight)) for _, layer in wired_layers(network)]
+    effective = [int(torch.count_nonzero(layer.weight)) for layer in wired(network)]
     assert before == (1, 5)
     if rule == "complete":
         assert kept == possible
     elif rule == "reg_td":
-        rows = [layer.weight.shape[0] for _, layer in wired_layers(network)]
+        rows = [layer.weight.shape[0] for layer in wired(network)]
         assert all(k % r == 0 for k, r in zip(kept, rows, strict=True))
     elif budget == "uniform":
         assert kept == [n - int(0.8 * n) for n in possible]
@@ -127,12 +132,12 @@ def test_global_budget_keeps_the_strongest_wherever_they_stand_and_follows_them(
     optimizer = torch.optim.SGD(network.parameters(), lr=0.3)
     seen = set()
     for step in range(4):
-        weights = torch.cat([original(layer).detach().flatten() for _, layer in wired_layers(network)])
+        weights = torch.cat([original(layer).detach().flatten() for layer in wired(network)])
         expected = keep_largest(weights, len(weights) - int(0.8 * len(weights)))
         for mode in (True, False):
             network.train(mode)
-            masks = torch.cat([mask.flatten() for mask in acting_edges(network).values()])
-            used = torch.cat([layer.weight.flatten() for _, layer in wired_layers(network)])
+            masks = acting(network)
+            used = torch.cat([layer.weight.flatten() for layer in wired(network)])
             assert torch.equal(masks, expected)
             assert torch.equal(used, torch.where(expected, weights, 0))
         seen.add(tuple(count(network)))
@@ -161,8 +166,8 @@ def test_erdos_renyi_kernel_never_gives_a_layer_more_than_it_has():
 
 def test_skip_leaves_layers_dense():
     network = wire(resnet(depth=8), "dnw", 0.9, skip=("conv1", "linear", "layer2.*"))
-    names = [name for name, _ in wired_layers(network)]
-    assert names == ["layer1.0.conv1", "layer1.0.conv2", "layer3.0.conv1", "layer3.0.conv2"]
+    names = [name for name, _ in graphs(network)]
+    assert names == [f"layer{layer}.0.conv{conv}.weight" for layer in (1, 3) for conv in (1, 2)]
 
 
 def test_a_network_of_torchvision_is_wired():
@@ -174,7 +179,7 @@ def test_a_network_of_torchvision_is_wired():
     with torch.no_grad():
         wired = network(images)
         dense = unwire(network)
-        assert not list(wired_layers(dense))
+        assert not list(graphs(dense))
         torch.testing.assert_close(dense(images), wired)
     assert "layer1.0.conv1.weight" in dense.state_dict()
 
@@ -221,23 +226,22 @@ def test_memory_format_does_not_matter(rule: str):
     assert not original(two[3]).is_contiguous()
     train(one)
     train(two)
-    for a, b in zip(acting_edges(one.eval()).values(), acting_edges(two.eval()).values(), strict=True):
-        assert (a == b).float().mean() > 0.9
+    assert (acting(one.eval()) == acting(two.eval())).float().mean() > 0.9
     with torch.no_grad():
         for scale in (1.0, -3.0):
             original(two[3])[0].mul_(scale)
-            assert int(torch.count_nonzero(two[3].weight)) == wired_weight(two[3]).wiring.kept or rule != "dnw"
+            assert int(torch.count_nonzero(two[3].weight)) == 432 - int(0.8 * 432) or rule != "dnw"
 
 
 def test_fine_tune_is_fixed_to_the_trained_weights():
     for budget in ("uniform", "global"):
         network = wire(small(), "fine_tune", 0.8, budget=budget)
         with torch.no_grad():
-            for _, layer in wired_layers(network):
+            for layer in wired(network):
                 original(layer).copy_(torch.randn_like(original(layer)))
-        fix_wired(network)
-        weights = [original(layer).detach().flatten() for _, layer in wired_layers(network)]
-        masks = [mask.flatten() for mask in acting_edges(network).values()]
+        fix_graph(network)
+        weights = [original(layer).detach().flatten() for layer in wired(network)]
+        masks = [graph.acting() for _, graph in graphs(network)]
         if budget == "global":
             weights, masks = [torch.cat(weights)], [torch.cat(masks)]
         for weight, mask in zip(weights, masks, strict=True):
@@ -263,7 +267,7 @@ def test_what_cannot_be_is_said_and_changes_nothing(arguments: dict, word: str):
     network = small()
     with pytest.raises(ValueError, match=word):
         wire(network, **({"rule": "dnw", "prune_rate": 0.5} | arguments))
-    assert not list(wired_layers(network))
+    assert not list(graphs(network))
 
 
 def test_a_weight_is_wired_once():
@@ -285,6 +289,22 @@ def test_processes_with_other_random_numbers_grow_the_same_edges():
         for step in range(6):
             torch.rand(seed)
             update_wirings(copied, optimizer, step, 12)
-        masks.append(torch.cat([mask.flatten() for mask in acting_edges(copied).values()]))
+        masks.append(acting(copied))
     assert torch.equal(*masks)
-    assert not torch.equal(masks[0], torch.cat([m.flatten() for m in acting_edges(network).values()]))
+    assert not torch.equal(masks[0], acting(network))
+
+
+@pytest.mark.parametrize("rule", WIRINGS)
+def test_graphs_show_what_evaluation_computes_with(rule: str):
+    own = MobileNetV1Like(5, 8, rule, 0.5, stages=((4, 6, 1, 1), (6, 8, 2, 2)))
+    for network in (wire(small(), rule, 0.8, **OPTIONS.get(rule, {})), own):
+        train(network)
+        network.eval()
+        for name, graph in graphs(network):
+            if network is own:
+                effective = torch.cat([part.flatten() for part in graph()])
+                assert torch.equal(graph.matrix(), graph.layout.to_matrix(effective)), name
+            else:
+                layer = network.get_submodule(name.removesuffix(".weight"))
+                assert torch.equal(graph.matrix(), layer.weight.flatten(1)), name
+            assert not graph.matrix()[~graph.layout.to_matrix(graph.acting())].any()
