@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 import models.rivals  # noqa: F401  adds the rivals' rules to WIRINGS
+from models.imagenet_resnet import imagenet_resnet
 from models.mobilenetv1 import MobileNetV1
 from models.mobilenetv1_like import MobileNetV1Like
 from models.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
@@ -26,6 +27,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "wrn": wrn,
     "resnext": resnext,
     "vgg": VGG,
+    "imagenet_resnet": imagenet_resnet,
 }
 
 

@@ -327,7 +327,7 @@ def wrn(
     *,
     depth: int = 28,
     width_mult: float = 10.0,
-    shortcut: Shortcut = "B",
+    shortcut: Shortcut | None = None,
     dropout: float = 0.0,
     padding: Padding = "symmetric",
     bn_epsilon: float = 1e-5,
@@ -336,14 +336,17 @@ def wrn(
     in_channels: int = 3,
     classes: int = 10,
 ) -> ResidualNetwork:
-    """WRN-depth-width_mult (wide residual network), depth = 6n+4. Arguments: see ResidualNetwork."""
+    """WRN-depth-width_mult (wide residual network), depth = 6n+4. Arguments: see ResidualNetwork.
+
+    shortcut: B where None.
+    """
     return ResidualNetwork(
         [_blocks_in_a_group(depth, 2, 4)] * 3,
         _widths(16, width_mult),
         stem_width=16,
         preactivated=True,
         activated_shortcuts="groups",
-        shortcut=shortcut,
+        shortcut=shortcut or "B",
         dropout=dropout,
         padding=padding,
         bn_epsilon=bn_epsilon,
@@ -359,7 +362,7 @@ def resnext(
     depth: int = 29,
     cardinality: int = 8,
     base_width: int = 64,
-    shortcut: Shortcut = "B",
+    shortcut: Shortcut | None = None,
     padding: Padding = "symmetric",
     bn_epsilon: float = 1e-5,
     bn_momentum: float = 0.1,
@@ -369,6 +372,7 @@ def resnext(
 ) -> ResidualNetwork:
     """ResNeXt-depth (cardinality x base_width d), depth = 9n+2. Arguments: see ResidualNetwork.
 
+    shortcut: B where None.
     The 3x3 convs have `cardinality` groups, of `base_width` channels in the first stage; the stages put out
     256, 512 and 1024 channels.
     """
@@ -377,7 +381,7 @@ def resnext(
         [256, 512, 1024],
         stem_width=64,
         inner_widths=_widths(cardinality * base_width, 1.0),
-        shortcut=shortcut,
+        shortcut=shortcut or "B",
         cardinality=cardinality,
         padding=padding,
         bn_epsilon=bn_epsilon,

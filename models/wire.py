@@ -8,7 +8,7 @@ channel and place in the kernel.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -137,6 +137,23 @@ def unwire(network: nn.Module) -> nn.Module:
             module.eval()
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
     return network
+
+
+def wired_state(state: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
+    """A state dict for a network with wired layers from one of the same network without.
+
+    The weights become the full weights; the wirings stay as they are in `network`. Where the state has wired layers
+    already, it stays as it is.
+    """
+    own = network.state_dict()
+    converted = dict(state)
+    for name, graph in graphs(network):
+        if isinstance(graph, LayerGraph) and name in state:
+            layer = name.removesuffix(".weight").removesuffix("weight")
+            prefix = f"{layer}.parametrizations.weight." if layer else "parametrizations.weight."
+            converted |= {key: value for key, value in own.items() if key.startswith(prefix)}
+            converted[f"{prefix}original"] = converted.pop(name)
+    return converted
 
 
 @torch.no_grad()
