@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from genutil.errors import UserError
 from genutil.files import write_whole
+from models.wire import wired_state
 
 FORMAT = "neural-wirings checkpoint"
 VERSION = 1
@@ -85,11 +86,27 @@ def read_weights(path: str | Path, network: nn.Module) -> dict[str, Any]:
     """
     contents = _read_ours(path)
     if contents is not None:
-        return contents["network"]
+        return wired_state(contents["network"], network)
     import pretrained
 
     try:
         return pretrained.read_checkpoint(path, network)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+
+
+def foreign_settings(path: str | Path) -> dict[str, Any]:
+    """What weights that are not ours bring with them as keys of an experiment; nothing for a checkpoint of ours.
+
+    Raises:
+        UserError: as `read_weights`.
+    """
+    if _read_ours(path, mapped=True) is not None:
+        return {}
+    import pretrained
+
+    try:
+        return pretrained.read_settings(path)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
 

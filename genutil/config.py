@@ -47,12 +47,38 @@ Chance = Annotated[Number, Field(gt=0, le=1)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 FilePath = Annotated[str, AfterValidator(os.path.expanduser)]
 
-NetworkName = Literal["mobilenetv1_like", "static", "discrete_time", "continuous_time", "mobilenetv1", "shufflenetv2"]
-GraphName = Literal["complete", "random", "dnw", "dnw_no_update", "fine_tune", "td", "reg_td"]
+NetworkName = Literal[
+    "mobilenetv1_like",
+    "static",
+    "discrete_time",
+    "continuous_time",
+    "mobilenetv1",
+    "shufflenetv2",
+    "resnet",
+    "wrn",
+    "resnext",
+    "vgg",
+    "imagenet_resnet",
+]
+GraphName = Literal[
+    "complete",
+    "random",
+    "dnw",
+    "dnw_no_update",
+    "fine_tune",
+    "td",
+    "reg_td",
+    "gradual_magnitude",
+    "set",
+    "rigl",
+    "str",
+]
 SolverName = Literal["dopri5", "rk4", "euler", "midpoint"]
-ScheduleName = Literal["multistep", "cosine", "linear", "exponential", "constant"]
+ScheduleName = Literal["multistep", "cosine", "linear", "exponential", "constant", "steps"]
 
-UNWIRED_NETWORKS = ("mobilenetv1", "shufflenetv2")
+SELF_WIRED_NETWORKS = ("mobilenetv1_like", "static", "discrete_time", "continuous_time")
+"""Networks with graphs of channels of their own; of any other, convolutions and linear layers are wired."""
+DEEP_NETWORKS = ("resnet", "wrn", "resnext", "vgg", "imagenet_resnet")
 
 
 class Section(BaseModel):
@@ -77,7 +103,25 @@ class Network(Section):
     output_size: Count = Field(10, description="number of classes")
     image_size: Count = Field(32, description="height and width of the images that the network sees, in pixels")
     in_channels: Count = Field(3, description="channels of the images")
-    width_mult: Positive = Field(1.0, description="mobilenetv1, shufflenetv2: factor on the widths")
+    width_mult: Positive = Field(1.0, description="mobilenetv1, shufflenetv2, resnet, wrn, vgg: factor on the widths")
+    depth: Count | None = Field(None, description="resnet, wrn, resnext, vgg, imagenet_resnet: layers with weights")
+    block: Literal["v1", "v2"] = Field("v1", description="resnet: the original block, or the pre-activated one")
+    shortcut: Literal["A", "A_both", "B"] | None = Field(
+        None,
+        description="resnet, wrn, resnext: where shapes change, zeros after (A) or on both sides of the channels, or "
+        "a 1x1 conv (B); none: as published",
+    )
+    cardinality: Count = Field(8, description="resnext: groups of the 3x3 convs")
+    base_width: Count = Field(64, description="resnext: channels of a group in the first stage")
+    dropout: Share = Field(0.0, description="resnet, wrn: chance that a channel's value is dropped within a block")
+    padding: Literal["symmetric", "same_tensorflow"] = Field(
+        "symmetric", description="resnet, wrn, resnext: of strided convs; same_tensorflow pads the end alone"
+    )
+    bn_epsilon: Positive = Field(1e-5, description="resnet, wrn, resnext, vgg: added to the variance by norms")
+    bn_momentum: Chance = Field(0.1, description="the same: share of a batch in the running statistics")
+    activation_checkpointing: bool = Field(
+        False, description="resnet, wrn, resnext: less memory, for a second forward pass of each block"
+    )
     small: bool = Field(False, description="mobilenetv1_like: wire the classifier as well")
     dim: Count = Field(800, description="tiny classifiers: channels of the state")
     downsample_dim: Count = Field(32, description="tiny classifiers: channels of the stem")
@@ -94,6 +138,8 @@ class Network(Section):
     def _fit_network(self) -> Self:
         if self.small and self.model != "mobilenetv1_like":
             raise ValueError(f"small wires the classifier of mobilenetv1_like; {self.model} has no such form")
+        if self.model in DEEP_NETWORKS and self.depth is None:
+            raise ValueError(f"model {self.model} needs a depth, as in depth: 20")
         return self
 
 
@@ -105,6 +151,18 @@ class Wiring(Section):
     rho: Chance | Literal["gamma"] = Field(
         0.95, description="td, reg_td: chance that a small weight is dropped; gamma is prune_rate"
     )
+    budget: Literal["uniform", "erk", "global"] = Field(
+        "uniform", description="how layers share the kept edges: equally, by Erdos-Renyi-kernel, or all as one"
+    )
+    dense_layers: list[str] = Field(
+        default_factory=list, description="names of layers that stay dense; * and ? match as in file names"
+    )
+    wiring_interval: Count = Field(100, description="gradual_magnitude, set, rigl: steps between two changes")
+    wiring_begin: Share = Field(0.0, description="gradual_magnitude: share of the steps before the first change")
+    wiring_end: Chance = Field(0.75, description="gradual_magnitude, set, rigl: share of the steps with changes")
+    wiring_fraction: Chance = Field(0.3, description="set, rigl: share of the acting edges replaced at a change")
+    str_initial: Number = Field(-10.0, description="str: where the learned threshold, a sigmoid's argument, starts")
+    str_decay: NotNegative = Field(5e-4, description="str: its weight decay, which drives the threshold up")
     use_graph: FilePath | None = Field(
         None, description="fine_tune: checkpoint of the trained complete graph whose top edges are kept"
     )
@@ -151,6 +209,7 @@ class Recipe(Section):
     """The recipe"""
 
     num_epochs: Index = Field(160, description="epochs to train")
+    num_steps: Count | None = Field(None, description="steps to train; none: num_epochs")
     optimizer: Literal["sgd"] = Field("sgd", description="the optimiser")
     lr: NotNegative = Field(0.1, description="learning rate")
     momentum: Share = Field(0.9, description="of SGD")
@@ -164,6 +223,12 @@ class Recipe(Section):
         default_factory=list, description="multistep: epochs, from 0, at which the rate falls"
     )
     multistep_lr_gamma: Positive = Field(0.1, description="multistep: factor at each milestone")
+    lr_values: list[NotNegative] = Field(
+        default_factory=list, description="steps: the learning rates, one after the other"
+    )
+    lr_boundaries: list[Count] = Field(
+        default_factory=list, description="steps: until how many steps are done each of them holds"
+    )
     exp_decaying_lr_gamma: Positive = Field(0.97, description="exponential: factor an epoch")
     warmup_epochs: NotNegative = Field(0.0, description="epochs of linear rise to the learning rate")
     epoch_len: Count | None = Field(
@@ -185,6 +250,12 @@ class Recipe(Section):
             raise ValueError(f"multistep_lr_milestones must ascend, not {milestones}")
         if self.lr_scheduler == "multistep" and not milestones:
             raise ValueError("lr_scheduler: multistep needs multistep_lr_milestones, the epochs of its steps")
+        if self.lr_scheduler == "steps" and not self.lr_values:
+            raise ValueError("lr_scheduler: steps needs lr_values and lr_boundaries")
+        if len(self.lr_values) - len(self.lr_boundaries) not in (0, 1):
+            raise ValueError("lr_boundaries has a value for each of lr_values, which the last one may lack")
+        if self.lr_boundaries != sorted(self.lr_boundaries):
+            raise ValueError(f"lr_boundaries must ascend, not {self.lr_boundaries}")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
         return self
@@ -286,8 +357,10 @@ class Experiment(Invocation, Machine, Record, Recipe, Images, Wiring, Network):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.graph != "complete" and self.model in UNWIRED_NETWORKS:
-            raise ValueError(f"model {self.model} has no wired layers, so that graph: {self.graph} cannot act")
+        if self.model in SELF_WIRED_NETWORKS and (self.budget != "uniform" or self.dense_layers):
+            raise ValueError(f"model {self.model} has graphs of its own, which take no budget and no dense_layers")
+        if self.graph == "gradual_magnitude" and self.wiring_begin >= self.wiring_end:
+            raise ValueError("wiring_begin must come before wiring_end")
         for key, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != self.in_channels:
                 raise ValueError(f"{key} has {len(values)} values for {self.in_channels} channels (in_channels)")

@@ -22,7 +22,8 @@ from genutil.errors import UserError
 from genutil.optimizers import make_optimizer
 from genutil.progress import Progress
 from genutil.randomness import reseed
-from models.wiring import fix_graph, graphs
+from models.wire import wire
+from models.wiring import WIRINGS, fix_graph, graphs
 
 
 @dataclass
@@ -58,6 +59,9 @@ def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Cal
     """
     if experiment.evaluate and not experiment.profile and not experiment.resume:
         raise UserError("There is nothing to evaluate: --evaluate needs --resume CHECKPOINT.")
+    source = experiment.resume or experiment.init_from
+    if source:
+        experiment = experiment.but(**checkpoints.foreign_settings(source))
     network = build_network(experiment).to(device)
     _load_weights(experiment, network, say)
     parts = Parts(experiment, network)
@@ -91,7 +95,32 @@ def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
     values = {**experiment.to_dict(), "classes": experiment.output_size, **changes}
     reseed(experiment.seed, "initial weights")
     with _as_user_error():
-        return models.build_network(experiment.model, **{name: values[name] for name in known if name in values})
+        network = models.build_network(experiment.model, **{name: values[name] for name in known if name in values})
+        if "graph" not in known and experiment.graph != "complete":
+            wire(
+                network,
+                experiment.graph,
+                experiment.prune_rate,
+                skip=experiment.dense_layers,
+                budget=experiment.budget,
+                **_wiring_options(experiment),
+            )
+        return network
+
+
+def _wiring_options(experiment: Experiment) -> dict[str, Any]:
+    """The arguments that the experiment's wiring takes beside the prune rate."""
+    values = {
+        "rho": experiment.rho,
+        "interval": experiment.wiring_interval,
+        "begin": experiment.wiring_begin,
+        "end": experiment.wiring_end,
+        "fraction": experiment.wiring_fraction,
+        "initial": experiment.str_initial,
+        "decay": experiment.str_decay,
+    }
+    known = inspect.signature(WIRINGS[experiment.graph]).parameters
+    return {name: value for name, value in values.items() if name in known}
 
 
 def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> Data:

@@ -42,6 +42,17 @@ class MultiStep:
 
 
 @dataclass(frozen=True)
+class Values:
+    """One rate after the other: `rates[i]` until `boundaries[i]` steps are done, and the last one from then on."""
+
+    rates: tuple[float, ...]
+    boundaries: tuple[int, ...]
+
+    def lr(self, step: int) -> float:
+        return self.rates[min(bisect_right(self.boundaries, step), len(self.rates) - 1)]
+
+
+@dataclass(frozen=True)
 class Cosine:
     """Half a cosine: lr0/2 * (1 + cos(pi*t/T)) before update t = 1..T (Loshchilov, Hutter 2017, arXiv 1608.03983)."""
 
@@ -113,7 +124,7 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
     lr0 = experiment.lr
     epoch = experiment.epoch_len or steps_per_epoch
     warm_up = round(experiment.warmup_epochs * epoch)
-    remaining = max(1, experiment.num_epochs * epoch - warm_up)
+    remaining = max(1, (experiment.num_steps or experiment.num_epochs * epoch) - warm_up)
     delay = 0
     schedule: Schedule
     match experiment.lr_scheduler:
@@ -122,6 +133,8 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
         case "multistep":
             boundaries = tuple(sorted(milestone * epoch for milestone in experiment.multistep_lr_milestones))
             schedule = MultiStep(lr0, boundaries, experiment.multistep_lr_gamma)
+        case "steps":
+            schedule = Values(tuple(experiment.lr_values), tuple(experiment.lr_boundaries))
         case "exponential":
             schedule = Exponential(lr0, experiment.exp_decaying_lr_gamma, epoch)
         case "cosine":

@@ -28,6 +28,7 @@ from genutil.progress import Meter, Progress, Totals
 from genutil.randomness import reseed
 from genutil.schedules import Schedule
 from genutil.wiring_watch import WiringWatch
+from models.wire import update_wirings
 
 LOOK_EVERY = 20
 """Steps between looks at the loss, and at requests to stop in other processes, where a look waits for a GPU."""
@@ -72,6 +73,16 @@ class Training:
     def __post_init__(self) -> None:
         self.meter = Meter(self.progress.totals)
 
+    @property
+    def steps(self) -> int:
+        """Updates of the whole training."""
+        return self.experiment.num_steps or self.experiment.num_epochs * self.progress.steps_per_epoch
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training, of which the last may be cut short."""
+        return math.ceil(self.steps / self.progress.steps_per_epoch)
+
     def run(self) -> Scores | None:
         """Train to the end; returns the scores of the last epoch trained, None where there was none left.
 
@@ -81,7 +92,7 @@ class Training:
         """
         scores = None
         try:
-            for epoch in range(self.progress.epoch, self.experiment.num_epochs):
+            for epoch in range(self.progress.epoch, self.epochs):
                 self.train_epoch(epoch)
                 scores = self.evaluate(self.data.test if self.data.validation is None else self.data.validation)
                 self.finish_epoch(scores)
@@ -97,21 +108,24 @@ class Training:
         progress, loader = self.progress, self.data.train
         if progress.step == 0:
             progress.acting = self.watch.acting()
-        if progress.step == progress.steps_per_epoch:
+        last = min(progress.steps_per_epoch, self.steps - epoch * progress.steps_per_epoch)
+        if progress.step >= last:
             return
         self.module.train()
         self.meter = Meter(progress.totals)
-        title = f"epoch {epoch + 1}/{self.experiment.num_epochs}"
-        with self.log.bar(title, progress.steps_per_epoch, progress.step) as bar:
+        title = f"epoch {epoch + 1}/{self.epochs}"
+        with self.log.bar(title, last, progress.step) as bar:
             for batch in self.stoppable(loader.epoch(epoch, progress.step)):
                 reseed(self.experiment.seed, "step", progress.updates, self.fabric.global_rank)
                 loss, correct = self.update(batch, self.schedule.lr(progress.updates))
                 self.meter.add(loss, correct, len(batch.labels))
                 progress.step += 1
-                if progress.step % self._look_every == 0 or progress.step == progress.steps_per_epoch:
+                if progress.step % self._look_every == 0 or progress.step == last:
                     self.look()
                     bar.set_postfix_str(self.meter.summary(self.fabric.world_size), refresh=False)
                 bar.update()
+                if progress.step == last:
+                    break
 
     def update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
         """One step of the optimizer. Returns the batch's summed loss and its number of correct guesses."""
@@ -127,6 +141,7 @@ class Training:
                 self.module, self.optimizer, max_norm=experiment.clip_grad_norm, error_if_nonfinite=False
             )
         self.optimizer.step()
+        update_wirings(self.network, self.optimizer, self.progress.updates, self.steps)
         return loss.detach(), (logits.detach().argmax(1) == batch.labels).sum()
 
     def evaluate(self, loader: Loader) -> Scores:
@@ -146,7 +161,7 @@ class Training:
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.totals, progress.acting = Totals(), {}
         self.log.epoch(record, self.watch.pictures() if self.log.folder else None)
-        self.say(epoch_line(record, experiment.num_epochs, progress.best["top1"]))
+        self.say(epoch_line(record, self.epochs, progress.best["top1"]))
         interval = experiment.checkpoint_interval
         names = ["last", *["best"] * better]
         names += [f"epoch_{progress.epoch}"] * bool(interval and progress.epoch % interval == 0)

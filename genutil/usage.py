@@ -43,7 +43,7 @@ def all_keys() -> str:
 def _line(key: str) -> str:
     field = KEYS[key]
     text = f"{field.description}; {expectation(field).removeprefix('a ')} [{_default(field)}]"
-    return textwrap.fill(text, 110, initial_indent=f"  --{key:24}", subsequent_indent=" " * 28)
+    return textwrap.fill(text, 110, initial_indent=f"  --{key:25} ", subsequent_indent=" " * 30)
 
 
 def _default(field: FieldInfo) -> str:

@@ -7,10 +7,14 @@ from typing import Any
 
 from torch import nn
 
+import models.rivals  # noqa: F401  adds the rivals' rules to WIRINGS
+from models.imagenet_resnet import imagenet_resnet
 from models.mobilenetv1 import MobileNetV1
 from models.mobilenetv1_like import MobileNetV1Like
 from models.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
+from models.resnet import resnet, resnext, wrn
 from models.shufflenetv2 import shufflenetv2
+from models.vgg import VGG
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "mobilenetv1_like": MobileNetV1Like,
@@ -19,6 +23,11 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "continuous_time": ContinuousTimeNeuralGraph,
     "mobilenetv1": MobileNetV1,
     "shufflenetv2": shufflenetv2,
+    "resnet": resnet,
+    "wrn": wrn,
+    "resnext": resnext,
+    "vgg": VGG,
+    "imagenet_resnet": imagenet_resnet,
 }
 
 

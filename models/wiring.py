@@ -10,13 +10,14 @@ a linear layer alike, and can serve as a `torch.nn.utils.parametrize` parametriz
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from models.selection import keep_largest
 
@@ -86,7 +87,7 @@ class EdgeLayout:
         )
 
 
-class _StraightThrough(torch.autograd.Function):
+class StraightThrough(torch.autograd.Function):
     """Zero outside the mask going forward, the identity going backward (arXiv 1906.00586, section 2.2)."""
 
     @staticmethod
@@ -117,6 +118,14 @@ class Wiring(nn.Module):
         self.prune_rate = prune_rate
         self.kept = layout.kept(prune_rate)
 
+    def allot(self, edges: int) -> None:
+        """Let so many edges act instead of those that follow from the prune rate."""
+        self.kept = edges
+
+    def score(self, weight: Tensor) -> Tensor:
+        """What the rule keeps the largest of, [possible], not negative, comparable between graphs."""
+        return weight.detach().abs()
+
     def start(self, weight: Tensor) -> None:
         """Fix what is fixed from the beginning, from the initial weights [possible]."""
 
@@ -127,6 +136,10 @@ class Wiring(nn.Module):
     def acting(self, weight: Tensor) -> Tensor:
         """Mask [possible] of the edges that act in evaluation."""
         raise NotImplementedError
+
+    def effective(self, weight: Tensor) -> Tensor:
+        """The weights [possible] that evaluation computes with."""
+        return torch.where(self.acting(weight), weight, 0)
 
     def extra_repr(self) -> str:
         return f"{self.kept} of {self.layout.possible} edges"
@@ -165,8 +178,11 @@ class _Fixed(Wiring):
 class Random(_Fixed):
     """A part of the edges drawn at random, once, from torch's generator."""
 
+    def score(self, weight: Tensor) -> Tensor:
+        return torch.rand(weight.shape)
+
     def start(self, weight: Tensor) -> None:
-        self.mask.copy_(keep_largest(torch.rand(weight.shape), self.kept))
+        self.mask.copy_(keep_largest(self.score(weight), self.kept))
 
 
 class FineTune(_Fixed):
@@ -180,7 +196,7 @@ class FineTune(_Fixed):
         self.mask.copy_(keep_largest(weight, self.kept))
 
 
-class _Learned(Wiring):
+class Learned(Wiring):
     """The edges of largest magnitude act, chosen anew whenever the weights have changed.
 
     Attributes:
@@ -192,6 +208,9 @@ class _Learned(Wiring):
         super().__init__(layout, prune_rate)
         self.active = self.kept
         self._chosen: tuple[tuple[int, int, int], Tensor] | None = None
+
+    def allot(self, edges: int) -> None:
+        self.kept = self.active = edges
 
     def choose(self, weight: Tensor, k: int) -> Tensor:
         """Mask [possible] of the k edges to keep."""
@@ -205,7 +224,7 @@ class _Learned(Wiring):
             self._chosen = state, self.choose(weight, self.active)
         return self._chosen[1]
 
-    def train(self, mode: bool = True) -> _Learned:
+    def train(self, mode: bool = True) -> Learned:
         self._chosen = None
         if mode:
             self.active = self.kept
@@ -219,14 +238,14 @@ class _Learned(Wiring):
         self.active = state["active"]
 
 
-class DNW(_Learned):
+class DNW(Learned):
     """Discovering Neural Wirings: the strongest k edges act, every edge gets the gradient it would have if it acted."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        return _StraightThrough.apply(weight, self.acting(weight))
+        return StraightThrough.apply(weight, self.acting(weight))
 
 
-class DNWNoUpdate(_Learned):
+class DNWNoUpdate(Learned):
     """The ablation of DNW: the strongest k edges act, and only they get a gradient."""
 
     mask: Tensor
@@ -235,14 +254,17 @@ class DNWNoUpdate(_Learned):
         super().__init__(layout, prune_rate)
         self.register_buffer("mask", torch.ones(layout.possible, dtype=torch.bool))
 
+    def score(self, weight: Tensor) -> Tensor:
+        return torch.where(self.mask, weight.detach().abs(), 0)
+
     def choose(self, weight: Tensor, k: int) -> Tensor:
-        return keep_largest(torch.where(self.mask, weight, 0), k) & self.mask
+        return keep_largest(self.score(weight), k) & self.mask
 
     def forward(self, weight: Tensor) -> Tensor:
         return torch.where(self.acting(weight), weight, 0)
 
 
-class TargetedDropout(_Learned):
+class TargetedDropout(Learned):
     """Targeted dropout (Gomez et al. 2019, arXiv 1905.13678), unstructured.
 
     In training each of the weak edges is dropped with probability rho; in evaluation all of them are.
@@ -268,7 +290,16 @@ class RegularTargetedDropout(TargetedDropout):
     def __init__(self, layout: EdgeLayout, prune_rate: float, rho: float | Literal["gamma"] = "gamma") -> None:
         super().__init__(layout, prune_rate, rho)
         self.kept_a_row = layout.columns - int(prune_rate * layout.columns)
-        self.kept = self.active = int(self.choose(torch.ones(layout.possible), self.kept).count_nonzero())
+        self._count()
+
+    def _count(self) -> None:
+        self.kept = self.active = int(self.choose(torch.ones(self.layout.possible), self.kept).count_nonzero())
+
+    def allot(self, edges: int) -> None:
+        """As many edges a row as so many allow."""
+        self._chosen = None
+        self.kept_a_row = edges // self.layout.rows
+        self._count()
 
     def choose(self, weight: Tensor, k: int) -> Tensor:
         rows = keep_largest(self.layout.to_matrix(weight.detach()), self.kept_a_row)
@@ -327,18 +358,89 @@ class Graph(nn.Module):
     @torch.no_grad()
     def matrix(self) -> Tensor:
         """The effective weights of evaluation as the whole matrix [rows, columns]."""
-        return self.layout.to_matrix(torch.where(self.acting(), self.weight, 0))
+        return self.layout.to_matrix(self.wiring.effective(self.weight))
 
 
-def graphs(network: nn.Module) -> Iterator[tuple[str, Graph]]:
-    """Every wired graph of a network with its name, in the order of the network's modules."""
+class WiredWeight(nn.Module):
+    """A wiring over the entries of a layer's weight, as its parametrization (`torch.nn.utils.parametrize`).
+
+    Attributes:
+        share: of a budget that layers have together, the edges of this one now; None where it has a budget of its own.
+    """
+
+    def __init__(self, wiring: Wiring) -> None:
+        super().__init__()
+        self.wiring = wiring
+        self.share: Callable[[], int] | None = None
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.wiring(self.flat(weight)).view(weight.shape)
+
+    def settle(self) -> None:
+        """Take the share of a common budget that is due now."""
+        if self.share is not None:
+            self.wiring.allot(self.share())
+
+    def flat(self, weight: Tensor) -> Tensor:
+        """The full weights [possible], ready for the wiring."""
+        flat = weight.reshape(-1)
+        if isinstance(self.wiring, Learned):
+            self.settle()
+            if flat.data_ptr() != weight.data_ptr():  # a copy: what was chosen for another one is not its own
+                self.wiring.train(self.wiring.training)
+        return flat
+
+
+class LayerGraph:
+    """The weight of a wired convolution or linear layer, seen as a graph: row = output channel.
+
+    Args:
+        parametrized: the layer's parametrized weight.
+    """
+
+    def __init__(self, parametrized: ParametrizationList) -> None:
+        self._parametrized = parametrized
+        self.wired: WiredWeight = parametrized[0]
+        self.wiring = self.wired.wiring
+        self.layout = self.wiring.layout
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The full weight in the layer's own shape, which is trained."""
+        return self._parametrized.original
+
+    @property
+    def weight(self) -> Tensor:
+        """The full weights [possible]."""
+        return self.wired.flat(self.parameter)
+
+    @torch.no_grad()
+    def acting(self) -> Tensor:
+        """Mask [possible] of the edges that act in evaluation."""
+        return self.wiring.acting(self.weight)
+
+    @torch.no_grad()
+    def matrix(self) -> Tensor:
+        """The effective weights of evaluation as the whole matrix [rows, columns]."""
+        return self.layout.to_matrix(self.wiring.effective(self.weight))
+
+
+def graphs(network: nn.Module) -> Iterator[tuple[str, Graph | LayerGraph]]:
+    """Every wired graph of a network with its name, in the order of the network's modules.
+
+    The graph of a layer that was wired from outside is called after its weight, as layer1.0.conv1.weight.
+    """
     for name, module in network.named_modules():
         if isinstance(module, Graph):
             yield name, module
+        elif isinstance(module, ParametrizationList) and isinstance(module[0], WiredWeight):
+            yield name.replace("parametrizations.", ""), LayerGraph(module)
 
 
 def fix_graph(network: nn.Module) -> None:
     """Fix every `FineTune` wiring of a network to the edges that are strongest now."""
     for _, graph in graphs(network):
         if isinstance(graph.wiring, FineTune):
+            if isinstance(graph, LayerGraph):
+                graph.wired.settle()
             graph.wiring.fix(graph.weight.detach())

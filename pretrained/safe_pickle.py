@@ -28,6 +28,9 @@ class Inert:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
+    def __call__(self, *_: Any, **__: Any) -> Inert:
+        return Inert()
+
     def __setstate__(self, _: Any) -> None:
         pass
 

@@ -65,7 +65,7 @@ def test_builds_and_trains_a_step(name, complete_graph):
     experiment = experiment_of(name).but(profile=True)
     if experiment.graph == "fine_tune":
         experiment = experiment.but(use_graph=complete_graph, use_init=complete_graph if experiment.use_init else None)
-    network = build(experiment, Fabric(accelerator="cpu", devices=1), torch.device("cpu")).network
+    network = build(experiment, Fabric(accelerator="cpu", devices=1), torch.device("cpu"), print).network
     network.train()
     torch.manual_seed(0)
     batch = 2 if experiment.image_size > 64 else 16  # batch norm of few values has no gradient to speak of

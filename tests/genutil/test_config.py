@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genutil.config import (
+    DEEP_NETWORKS,
     INVOCATION_SECTIONS,
     KEYS,
     RUN_KEYS,
     RUN_SECTIONS,
     SECTIONS,
-    UNWIRED_NETWORKS,
+    SELF_WIRED_NETWORKS,
     Experiment,
     GraphName,
     NetworkName,
@@ -135,8 +136,13 @@ def test_a_home_folder_is_expanded(monkeypatch):
             "small wires the classifier of mobilenetv1_like; static has no such form.",
         ),
         (
-            {"graph": "dnw", "model": "mobilenetv1"},
-            "model mobilenetv1 has no wired layers, so that graph: dnw cannot act.",
+            {"budget": "erk", "model": "static"},
+            "model static has graphs of its own, which take no budget and no dense_layers.",
+        ),
+        ({"model": "resnet"}, "model resnet needs a depth, as in depth: 20."),
+        (
+            {"graph": "gradual_magnitude", "wiring_begin": 0.8},
+            "wiring_begin must come before wiring_end.",
         ),
         (
             {"resume": "a.pt", "init_from": "b.pt"},
@@ -188,8 +194,9 @@ def test_says_whether_it_trains():
 def test_networks_and_wirings_are_those_that_there_are():
     assert set(get_args(NetworkName)) == set(NETWORKS)
     assert set(get_args(GraphName)) == set(WIRINGS)
-    unwired = {name for name, network in NETWORKS.items() if "graph" not in inspect.signature(network).parameters}
-    assert set(UNWIRED_NETWORKS) == unwired
+    signatures = {name: inspect.signature(network).parameters for name, network in NETWORKS.items()}
+    assert set(SELF_WIRED_NETWORKS) == {name for name, parameters in signatures.items() if "graph" in parameters}
+    assert set(DEEP_NETWORKS) == {name for name, parameters in signatures.items() if "depth" in parameters}
 
 
 ODD = {
@@ -294,6 +301,14 @@ def test_the_nearest_key(word, key):
 
 
 def test_kinds_of_keys():
-    assert {key for key in KEYS if is_list(KEYS[key])} == {"mean", "std", "multistep_lr_milestones", "gpus"}
+    assert {key for key in KEYS if is_list(KEYS[key])} == {
+        "mean",
+        "std",
+        "multistep_lr_milestones",
+        "gpus",
+        "dense_layers",
+        "lr_values",
+        "lr_boundaries",
+    }
     assert is_switch(KEYS["evaluate"])
     assert not is_switch(KEYS["rho"])

@@ -1,0 +1,25 @@
+"""What a reader of foreign weights hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A network with foreign weights, and what its experiment needs to know to use them as they were trained.
+
+    model, arguments: name and keyword arguments that build the network. mean, std: normalisation of each channel of
+    images in 0..1.
+    """
+
+    network: nn.Module
+    model: str
+    arguments: dict[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]

@@ -1,0 +1,53 @@
+"""Reads the widely used public CIFAR ResNets of PyTorch.
+
+They hold `state_dict` with conv1, bn1, layerL.I.conv1 …, linear; have shortcut A with zeros on both sides of the
+channels, or B; and were trained with ImageNet's normalisation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from models.resnet import resnet
+from pretrained import safe_pickle
+from pretrained.foreign import IMAGENET_MEAN, IMAGENET_STD, Foreign
+
+
+def load_resnet(path: str | Path) -> Foreign:
+    """The ResNet v1 of a file that torch.save wrote; nothing in it is executed.
+
+    Raises FileNotFoundError for an absent file, ValueError for a file that is something else.
+    """
+    content = safe_pickle.load(Path(path))
+    if isinstance(content, Mapping):
+        content = content.get("state_dict", content)
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"The file {path} holds no state of a network.")
+    try:
+        return from_state(content)
+    except ValueError as error:
+        raise ValueError(f"The file {path} cannot be used: {error}") from error
+
+
+def from_state(state: Mapping[str, Tensor]) -> Foreign:
+    """The ResNet v1 with these tensors; names may begin with `module.`. ValueError where they are another network's."""
+    tensors = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    blocks = {match[1] for name in tensors if (match := re.match(r"(layer\d+\.\d+)\.conv1\.weight", name))}
+    if not blocks or "conv1.weight" not in tensors or "linear.weight" not in tensors:
+        raise ValueError("these tensors are no CIFAR ResNet: conv1, layer1 … and linear are missing.")
+    arguments = {
+        "depth": 2 + 2 * len(blocks),
+        "block": "v1",
+        "shortcut": "B" if any(".shortcut." in name for name in tensors) else "A_both",
+        "width_mult": len(tensors["conv1.weight"]) / 16,
+    }
+    network = resnet(**arguments, classes=len(tensors["linear.weight"]))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"these tensors are no ResNet-{arguments['depth']} v1: {error}") from error
+    return Foreign(network, "resnet", arguments, IMAGENET_MEAN, IMAGENET_STD)
