@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genutil import app_files
 from genutil.config import Experiment
-from genutil.run import build, build_network
+from genutil.parts import build, build_network
 from models.mobilenetv1_like import MobileNetV1Like, WiredStage
 from models.neural_graph import StaticNeuralGraph
 from models.sparse import channel_graphs

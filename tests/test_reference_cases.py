@@ -10,7 +10,7 @@ import torch
 import pretrained
 from genutil.config import Experiment
 from genutil.model_profiling import profile
-from genutil.run import build_network
+from genutil.parts import build_network
 from genutil.settings_2019 import translate
 from models.neural_graph import ContinuousTimeNeuralGraph
 from models.wiring import graphs
