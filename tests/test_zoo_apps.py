@@ -12,7 +12,7 @@ from genutil import app_files
 from genutil.app_files import APPS
 from genutil.config import Experiment
 from genutil.model_profiling import profile
-from genutil.run import build_network
+from genutil.parts import build_network
 from genutil.schedules import make_schedule
 from models import NETWORKS
 from models.wiring import WIRINGS, graphs
