@@ -135,7 +135,14 @@ def _with_data_dir(settings: dict[str, Any], environment: Mapping[str, str]) -> 
 
 def _saved(checkpoint: str) -> dict[str, Any]:
     from genutil.checkpoints import read_settings  # imports torch, which the other ways do without
+    from pretrained import catalogue
 
+    if checkpoint.startswith(catalogue.PREFIX):
+        try:
+            app = catalogue.find(checkpoint.removeprefix(catalogue.PREFIX)).app
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return app_files.read(app_files.find(app)).settings
     saved = read_settings(checkpoint)
     if saved is None:
         raise UserError(f"{checkpoint} holds no settings of its own; name its experiment as well, app:<name>.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import runner
+from genutil import command_line
 from genutil.config import KEYS
 from genutil.errors import UserError
 
@@ -159,3 +160,13 @@ def test_a_closed_pipe_ends_quietly():
     answer = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (answer.returncode, answer.stderr) == (141, "")
+
+
+def test_a_published_network_needs_no_app(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("NEURAL_WIRINGS_CACHE", str(tmp_path))
+    request = command_line.read(["--resume", "pretrained:dnw_small_x15", "--evaluate", "--data-dir", "d"])
+    experiment = command_line.resolve(request)
+    assert (experiment.name, experiment.prune_rate, experiment.small) == (None, 0.85, True)
+    assert (experiment.data, experiment.data_dir, experiment.evaluate) == ("imagenet", "d", True)
+    assert runner.main(["--resume", "pretrained:dnw_small_15", "--evaluate"]) == 2
+    assert "did you mean dnw_small_x15?" in capsys.readouterr().err
