@@ -154,17 +154,35 @@ def test_evaluation_needs_no_more_than_the_checkpoint(trained: tuple[Path, dict]
     assert found["profile"] == results["profile"]
 
 
+def as_in_2019(checkpoint: str, path: Path, idle: float) -> Path:
+    """A checkpoint of `TINY` in the form of 2019, whose first 500 entries that can never act have the weight `idle`."""
+    network = build_network(tiny(path.parent))
+    checkpoints.load_weights(checkpoint, network)
+    state = {name: value for name, value in network.state_dict().items() if "wiring" not in name}
+    layout = network.graph.layout
+    matrix = layout.to_matrix(state["graph.weight"])
+    row, column = (~layout.to_matrix(torch.ones(layout.possible, dtype=torch.bool))).nonzero()[:500].unbind(1)
+    matrix[row, column] = idle
+    state["graph.weight"] = matrix[:, :, None, None]
+    contents = {"model": {f"module.{name}": value for name, value in state.items()}, "best_val": np.float64(27.0)}
+    torch.save(contents, path, _use_new_zipfile_serialization=False)
+    return path
+
+
 def test_a_checkpoint_of_2019_is_evaluated_as_ours(trained: tuple[Path, dict], tmp_path: Path) -> None:
     folder, results = trained
-    network = build_network(tiny(folder))
-    checkpoints.load_weights(results["checkpoint"], network)
-    state = {name: value for name, value in network.state_dict().items() if "wiring" not in name}
-    state["graph.weight"] = network.graph.layout.to_matrix(state["graph.weight"])[:, :, None, None]
-    contents = {"model": {f"module.{name}": value for name, value in state.items()}, "best_val": np.float64(27.0)}
-    path = tmp_path / "epoch_3.pt"
-    torch.save(contents, path, _use_new_zipfile_serialization=False)
+    path = as_in_2019(results["checkpoint"], tmp_path / "epoch_3.pt", idle=0.0)
     found = run(tiny(folder, resume=str(path), evaluate=True))
     assert (found["top1"], found["loss"]) == (results["top1"], results["loss"])
+    assert found["profile"] == results["profile"]
+
+
+def test_the_edges_that_acted_in_2019_are_profiled(trained: tuple[Path, dict], tmp_path: Path) -> None:
+    folder, results = trained
+    path = as_in_2019(results["checkpoint"], tmp_path / "epoch_3.pt", idle=100.0)
+    found = run(tiny(folder, resume=str(path), evaluate=True))
+    kept = results["profile"]["edges"]["kept"]
+    assert found["profile"]["edges"]["acting"] == kept - 500
 
 
 def test_function_evaluations_are_noted(tmp_path: Path) -> None:
