@@ -18,7 +18,7 @@ import yaml
 from torch import Tensor
 from torchvision.io import write_png
 
-from genutil import checkpoints
+from genutil import checkpoints, command_line
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.logs import read_metrics
@@ -361,26 +361,23 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on(tmp_path: Path) -> None:
     assert "Stopped after" in stopped
     words = shlex.split(words)
     assert words[:2] == ["python", "runner.py"]
-    subprocess.run([sys.executable, str(ROOT / "runner.py"), *words[2:]], check=True, env=environment(), timeout=120)
+    run(command_line.resolve(command_line.read(words[2:]), environment={}))
     assert_equal(weights(whole["checkpoint"]), weights(last))
 
 
-def test_two_processes_from_the_command_line_end_as_one(tmp_path: Path) -> None:
+def test_two_processes_end_as_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     one = run(tiny(tmp_path / "one"))
-    words = command(tmp_path, devices=2, json=tmp_path / "results.json")
-    words = [word for word in words if word not in ("--gpus", "[]")]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=200)
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line and not line.startswith(("epoch", "evaluating"))]
-    assert not lines
-    assert done.stdout.count("epoch 2/2") == 1
-    two = json.loads((tmp_path / "results.json").read_text())
+    capfd.readouterr()
+    two = run(tiny(tmp_path / "two", devices=2, gpus=None))
+    out, err = capfd.readouterr()
+    assert out.count("epoch 2/2") == 1
+    assert not [line for line in err.splitlines() if line and not line.startswith(("epoch", "evaluating"))]
     expected = weights(one["checkpoint"])
     for name, value in weights(two["checkpoint"]).items():
         if value.is_floating_point():
             torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
-    assert {path.name for path in tmp_path.joinpath("runs").iterdir()} == {Path(two["log"]).name}
+    assert {path.name for path in (tmp_path / "two" / "runs").iterdir()} == {Path(two["log"]).name}
 
 
 def test_ctrl_c_stops_two_processes_at_the_same_step(tmp_path: Path) -> None:
