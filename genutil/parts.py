@@ -62,7 +62,7 @@ def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Cal
     source = experiment.resume or experiment.init_from
     if source:
         experiment = experiment.but(**checkpoints.foreign_settings(source))
-    network = build_network(experiment).to(device)
+    network = build_network(experiment).to(device).train(experiment.trains)
     _load_weights(experiment, network, say)
     parts = Parts(experiment, network)
     if not experiment.profile:

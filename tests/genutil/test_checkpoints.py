@@ -154,7 +154,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     assert checkpoints.read_settings(path) is None
     with pytest.raises(UserError, match="no checkpoint of this program"):
         checkpoints.read(path)
-    path.write_bytes(pickle.dumps(trap))
+    path.write_bytes(pickle.dumps(trap, protocol=2))
     assert checkpoints.read_settings(path) is None
     assert not trap.path.exists()
 

@@ -18,7 +18,7 @@ import yaml
 from torch import Tensor
 from torchvision.io import write_png
 
-from genutil import checkpoints
+from genutil import checkpoints, command_line
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.logs import read_metrics
@@ -154,17 +154,35 @@ def test_evaluation_needs_no_more_than_the_checkpoint(trained: tuple[Path, dict]
     assert found["profile"] == results["profile"]
 
 
+def as_in_2019(checkpoint: str, path: Path, idle: float) -> Path:
+    """A checkpoint of `TINY` in the form of 2019, whose first 500 entries that can never act have the weight `idle`."""
+    network = build_network(tiny(path.parent))
+    checkpoints.load_weights(checkpoint, network)
+    state = {name: value for name, value in network.state_dict().items() if "wiring" not in name}
+    layout = network.graph.layout
+    matrix = layout.to_matrix(state["graph.weight"])
+    row, column = (~layout.to_matrix(torch.ones(layout.possible, dtype=torch.bool))).nonzero()[:500].unbind(1)
+    matrix[row, column] = idle
+    state["graph.weight"] = matrix[:, :, None, None]
+    contents = {"model": {f"module.{name}": value for name, value in state.items()}, "best_val": np.float64(27.0)}
+    torch.save(contents, path, _use_new_zipfile_serialization=False)
+    return path
+
+
 def test_a_checkpoint_of_2019_is_evaluated_as_ours(trained: tuple[Path, dict], tmp_path: Path) -> None:
     folder, results = trained
-    network = build_network(tiny(folder))
-    checkpoints.load_weights(results["checkpoint"], network)
-    state = {name: value for name, value in network.state_dict().items() if "wiring" not in name}
-    state["graph.weight"] = network.graph.layout.to_matrix(state["graph.weight"])[:, :, None, None]
-    contents = {"model": {f"module.{name}": value for name, value in state.items()}, "best_val": np.float64(27.0)}
-    path = tmp_path / "epoch_3.pt"
-    torch.save(contents, path, _use_new_zipfile_serialization=False)
+    path = as_in_2019(results["checkpoint"], tmp_path / "epoch_3.pt", idle=0.0)
     found = run(tiny(folder, resume=str(path), evaluate=True))
     assert (found["top1"], found["loss"]) == (results["top1"], results["loss"])
+    assert found["profile"] == results["profile"]
+
+
+def test_the_edges_that_acted_in_2019_are_profiled(trained: tuple[Path, dict], tmp_path: Path) -> None:
+    folder, results = trained
+    path = as_in_2019(results["checkpoint"], tmp_path / "epoch_3.pt", idle=100.0)
+    found = run(tiny(folder, resume=str(path), evaluate=True))
+    kept = results["profile"]["edges"]["kept"]
+    assert found["profile"]["edges"]["acting"] == kept - 500
 
 
 def test_function_evaluations_are_noted(tmp_path: Path) -> None:
@@ -343,26 +361,23 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on(tmp_path: Path) -> None:
     assert "Stopped after" in stopped
     words = shlex.split(words)
     assert words[:2] == ["python", "runner.py"]
-    subprocess.run([sys.executable, str(ROOT / "runner.py"), *words[2:]], check=True, env=environment(), timeout=120)
+    run(command_line.resolve(command_line.read(words[2:]), environment={}))
     assert_equal(weights(whole["checkpoint"]), weights(last))
 
 
-def test_two_processes_from_the_command_line_end_as_one(tmp_path: Path) -> None:
+def test_two_processes_end_as_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     one = run(tiny(tmp_path / "one"))
-    words = command(tmp_path, devices=2, json=tmp_path / "results.json")
-    words = [word for word in words if word not in ("--gpus", "[]")]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=200)
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line and not line.startswith(("epoch", "evaluating"))]
-    assert not lines
-    assert done.stdout.count("epoch 2/2") == 1
-    two = json.loads((tmp_path / "results.json").read_text())
+    capfd.readouterr()
+    two = run(tiny(tmp_path / "two", devices=2, gpus=None))
+    out, err = capfd.readouterr()
+    assert out.count("epoch 2/2") == 1
+    assert not [line for line in err.splitlines() if line and not line.startswith(("epoch", "evaluating"))]
     expected = weights(one["checkpoint"])
     for name, value in weights(two["checkpoint"]).items():
         if value.is_floating_point():
             torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
-    assert {path.name for path in tmp_path.joinpath("runs").iterdir()} == {Path(two["log"]).name}
+    assert {path.name for path in (tmp_path / "two" / "runs").iterdir()} == {Path(two["log"]).name}
 
 
 def test_ctrl_c_stops_two_processes_at_the_same_step(tmp_path: Path) -> None:
