@@ -10,7 +10,8 @@ import torch
 from genutil import checkpoints
 from genutil.config import Experiment
 from genutil.errors import UserError
-from genutil.run import build_network, run
+from genutil.parts import build_network
+from genutil.run import run
 from models.wiring import graphs
 
 SMALL = {
@@ -83,9 +84,9 @@ def test_num_steps_ends_within_an_epoch(tmp_path: Path):
 
 def test_a_dense_network_starts_a_wired_one(tmp_path: Path):
     dense = run(experiment(tmp_path))
-    wired = experiment(tmp_path, graph="dnw", prune_rate=0.5, init_from=dense["checkpoint"], evaluate=True)
+    wired = experiment(tmp_path, graph="dnw", prune_rate=0.5, resume=dense["checkpoint"], evaluate=True)
     assert run(wired)["top1"] != dense["top1"]
-    whole = experiment(tmp_path, graph="dnw", prune_rate=0.0, init_from=dense["checkpoint"], evaluate=True)
+    whole = experiment(tmp_path, graph="dnw", prune_rate=0.0, resume=dense["checkpoint"], evaluate=True)
     assert run(whole)["top1"] == dense["top1"]
     fixed = experiment(tmp_path, graph="fine_tune", prune_rate=0.5, use_graph=dense["checkpoint"], num_steps=1)
     network = trained(run(fixed), fixed)
