@@ -20,19 +20,22 @@ Padding = Literal["symmetric", "same_tensorflow"]
 Shortcut = Literal["A", "A_both", "B"]
 
 
-class SamePadConv2d(nn.Conv2d):
-    """A convolution whose output side is ceil(input side / stride), padded as by TensorFlow's "same".
+class SamePad(nn.Module):
+    """Zeros around images so that a convolution's output side is ceil(input side / stride), as TensorFlow's "same".
 
-    An odd pixel of padding stands at the end: a 3x3 convolution of stride 2 on an even side pads (0, 1).
+    An odd pixel stands at the end: before a 3x3 convolution of stride 2 an even side is padded by (0, 1).
     """
+
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
 
     def forward(self, images: Tensor) -> Tensor:
         pads: list[int] = []
-        for axis in (1, 0):
-            side, kernel, stride = images.shape[2 + axis], self.kernel_size[axis], self.stride[axis]
-            total = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+        for side in reversed(images.shape[2:]):
+            total = max((math.ceil(side / self.stride) - 1) * self.stride + self.kernel - side, 0)
             pads += [total // 2, total - total // 2]
-        return super().forward(F.pad(images, pads) if any(pads) else images)
+        return F.pad(images, pads)
 
 
 class PaddedShortcut(nn.Module):
@@ -56,11 +59,17 @@ class Layers:
         self.padding, self.bn_epsilon, self.bn_momentum = padding, bn_epsilon, bn_momentum
 
     def conv(self, rows: int, columns: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-        """`columns` channels to `rows`, no bias; out side = ceil(in side / stride)."""
-        arguments = {"stride": stride, "groups": groups, "bias": False}
-        if self.padding == "same_tensorflow" and stride > 1:
-            return SamePadConv2d(columns, rows, kernel, **arguments)
-        return nn.Conv2d(columns, rows, kernel, padding=kernel // 2, **arguments)
+        """`columns` channels to `rows`, no bias; out side = ceil(in side / stride) after `pad`."""
+        padding = 0 if self._pads_before(kernel, stride) else kernel // 2
+        return nn.Conv2d(columns, rows, kernel, stride=stride, padding=padding, groups=groups, bias=False)
+
+    def pad(self, conv: nn.Conv2d) -> nn.Module:
+        """What stands before a convolution."""
+        kernel, stride = conv.kernel_size[0], conv.stride[0]
+        return SamePad(kernel, stride) if self._pads_before(kernel, stride) else nn.Identity()
+
+    def _pads_before(self, kernel: int, stride: int) -> bool:
+        return self.padding == "same_tensorflow" and stride > 1 and kernel > 1
 
     def norm(self, channels: int) -> nn.BatchNorm2d:
         return nn.BatchNorm2d(channels, eps=self.bn_epsilon, momentum=self.bn_momentum)
@@ -77,7 +86,7 @@ class Layers:
 
 
 class Block(nn.Module):
-    """Convolutions conv1, conv2, … with their norms bn1, bn2, …, and a shortcut around them.
+    """Convolutions conv1, conv2, … with their norms bn1, bn2, … and what pads them, and a shortcut around them.
 
     v1: (conv, BN, ReLU)*, conv, BN; plus the shortcut; ReLU.
     v2: (BN, ReLU, conv)*; plus the shortcut, which starts after the first ReLU where `activated_shortcut`.
@@ -87,6 +96,7 @@ class Block(nn.Module):
     def __init__(
         self,
         convs: Sequence[nn.Conv2d],
+        pads: Sequence[nn.Module],
         norms: Sequence[nn.BatchNorm2d],
         shortcut: nn.Module,
         *,
@@ -96,36 +106,38 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.length = len(convs)
+        self.pads = nn.ModuleList(pads)
         for i, (conv, norm) in enumerate(zip(convs, norms, strict=True), start=1):
             self.add_module(f"conv{i}", conv)
             self.add_module(f"bn{i}", norm)
         self.shortcut = shortcut
         self.preactivated, self.activated_shortcut, self.dropout = preactivated, activated_shortcut, dropout
 
-    def _layers(self) -> Iterator[tuple[int, nn.Module, nn.Module]]:
-        for i in range(1, self.length + 1):
-            yield i, self.get_submodule(f"conv{i}"), self.get_submodule(f"bn{i}")
+    def _norm(self, i: int, images: Tensor) -> Tensor:
+        return self.get_submodule(f"bn{i}")(images)
 
-    def _drop(self, images: Tensor) -> Tensor:
-        return F.dropout(images, self.dropout, self.training) if self.dropout else images
+    def _conv(self, i: int, images: Tensor) -> Tensor:
+        if i == self.length and self.dropout:
+            images = F.dropout(images, self.dropout, self.training)
+        return self.get_submodule(f"conv{i}")(self.pads[i - 1](images))
 
     def forward(self, images: Tensor) -> Tensor:
         return self._preactivated(images) if self.preactivated else self._original(images)
 
     def _original(self, images: Tensor) -> Tensor:
         branch = images
-        for i, conv, norm in self._layers():
-            branch = norm(conv(self._drop(branch) if i == self.length else branch))
+        for i in range(1, self.length + 1):
+            branch = self._norm(i, self._conv(i, branch))
             branch = F.relu(branch) if i < self.length else branch
         return F.relu(branch + self.shortcut(images))
 
     def _preactivated(self, images: Tensor) -> Tensor:
         branch, source = images, images
-        for i, conv, norm in self._layers():
-            branch = F.relu(norm(branch))
+        for i in range(1, self.length + 1):
+            branch = F.relu(self._norm(i, branch))
             if i == 1 and self.activated_shortcut:
                 source = branch
-            branch = conv(self._drop(branch) if i == self.length else branch)
+            branch = self._conv(i, branch)
         return branch + self.shortcut(source)
 
 
@@ -156,7 +168,7 @@ class ResidualNetwork(nn.Module):
     conv; with BN in v1).
     cardinality: groups of a bottleneck's 3x3.
     dropout: probability, before a block's last conv.
-    padding: of strided convs, see SamePadConv2d.
+    padding: of strided convs, see SamePad.
     activation_checkpointing: keep only the blocks' inputs in training and compute the rest again in the
     backward pass.
 
@@ -204,6 +216,7 @@ class ResidualNetwork(nn.Module):
                 group.append(
                     Block(
                         convs,
+                        [layers.pad(conv) for conv in convs],
                         norms,
                         layers.shortcut(channels, width, stride, shortcut, norm=not preactivated),
                         preactivated=preactivated,

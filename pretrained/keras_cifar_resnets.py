@@ -42,6 +42,7 @@ def load_resnet(prefix: str | Path) -> Foreign:
         "depth": depth,
         "block": "v1",
         "shortcut": "A",
+        "width_mult": 1.0,
         "padding": "same_tensorflow",
         "bn_epsilon": 1e-3,
         "bn_momentum": 0.01,

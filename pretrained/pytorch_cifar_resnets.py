@@ -44,6 +44,8 @@ def from_state(state: Mapping[str, Tensor]) -> Foreign:
         "block": "v1",
         "shortcut": "B" if any(".shortcut." in name for name in tensors) else "A_both",
         "width_mult": len(tensors["conv1.weight"]) / 16,
+        "padding": "symmetric",
+        "bn_epsilon": 1e-5,
     }
     network = resnet(**arguments, classes=len(tensors["linear.weight"]))
     try:

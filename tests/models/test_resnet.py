@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.resnet import ResidualNetwork, SamePadConv2d, resnet, resnext, wrn
+from models.resnet import ResidualNetwork, SamePad, resnet, resnext, wrn
 
 # name: factory, arguments, parameters as published (in millions, rounded as there), parameters
 SIZES = {
@@ -130,12 +130,18 @@ def test_agrees_with_the_network_written_out(name: str, v2: bool, activated: set
 
 @pytest.mark.parametrize("side", [8, 9])
 def test_same_padding_of_tensorflow(side: int):
-    conv = SamePadConv2d(1, 1, 3, stride=2, bias=False)
     images = torch.randn(1, 1, side, side)
+    padded = SamePad(3, 2)(images)
     pads = (0, 1, 0, 1) if side % 2 == 0 else (1, 1, 1, 1)
-    expected = F.conv2d(F.pad(images, pads), conv.weight, stride=2)
-    assert expected.shape[-1] == (side + 1) // 2
-    torch.testing.assert_close(conv(images), expected)
+    assert torch.equal(padded, F.pad(images, pads))
+    assert F.conv2d(padded, torch.zeros(1, 1, 3, 3), stride=2).shape[-1] == (side + 1) // 2
+
+
+def test_padding_is_of_strided_convs_alone():
+    network = resnet(depth=8, shortcut="B", padding="same_tensorflow")
+    pads = [(name, module.kernel) for name, module in network.named_modules() if isinstance(module, SamePad)]
+    assert pads == [("layer2.0.pads.0", 3), ("layer3.0.pads.0", 3)]
+    assert network.state_dict().keys() == resnet(depth=8, shortcut="B").state_dict().keys()
 
 
 def test_shortcut_a_puts_its_zeros_where_it_says():

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+import pretrained
 from models.resnet import resnet
+from models.wire import wire
 from pretrained.keras_cifar_resnets import load_resnet
 from pretrained.tensorflow_checkpoint import CheckpointError
 
@@ -77,6 +79,26 @@ def test_another_network_is_said(tmp_path: Path, small: tuple[nn.Module, Path], 
             load_resnet(tmp_path / "other")
 
 
+def test_brings_its_settings_and_fits_wired_layers(small: tuple[nn.Module, Path]):
+    network, prefix = small
+    assert pretrained.read_settings(f"keras:{prefix}") == {
+        "model": "resnet",
+        "depth": 8,
+        "block": "v1",
+        "shortcut": "A",
+        "width_mult": 1.0,
+        "padding": "same_tensorflow",
+        "bn_epsilon": 1e-3,
+        "bn_momentum": 0.01,
+        "mean": [0.4914, 0.4822, 0.4465],
+        "std": [0.2023, 0.1994, 0.2010],
+    }
+    own = wire(resnet(depth=8, classes=7, padding="same_tensorflow", bn_epsilon=1e-3), "dnw", 0.0)
+    own.load_state_dict(pretrained.read_checkpoint(f"keras:{prefix}", own))
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(own.eval()(images), network.eval()(images))
+
+
 def outcome(prefix: Path, expected: dict[str, torch.Tensor]) -> str:
     try:
         state = load_resnet(prefix).network.state_dict()
@@ -107,19 +129,20 @@ def damage_and_load(prefix: Path, damages: int) -> dict[str, int]:
 
 
 def test_damage_ends_in_a_sentence_or_the_right_weights(small: tuple[nn.Module, Path]):
-    seen = damage_and_load(small[1], 1500)
+    seen = damage_and_load(small[1], 800)
     assert seen.keys() == {"sentence", "right"}
-    assert seen["sentence"] > 750
+    assert seen["sentence"] > 400
 
 
 def test_damaged_published_weights(keras_weights: Path, tmp_path: Path):
     for path in keras_weights.glob("cifar_resnet20.tf.*"):
         shutil.copyfile(path, tmp_path / path.name)
-    seen = damage_and_load(tmp_path / "cifar_resnet20.tf", 500)
+    seen = damage_and_load(tmp_path / "cifar_resnet20.tf", 200)
     assert seen.keys() <= {"sentence", "right"}
 
 
-@pytest.mark.parametrize("depth", [20, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (32, 44, 56))])
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", ERRORS)
 def test_error_on_real_images_is_that_measured(depth: int, keras_weights: Path, real_data: Path):
     batch = pickle.loads((real_data / "cifar10/cifar-10-batches-py/test_batch").read_bytes(), encoding="latin1")
     labels = torch.tensor(batch["labels"])

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import pretrained
+from genutil.config import Experiment
 from models.resnet import resnet
 from pretrained.pytorch_cifar_resnets import load_resnet
 
@@ -28,7 +30,11 @@ def test_loads_a_state_dict_with_module_prefixes(
     path = tmp_path / "resnet14.th"
     torch.save({"state_dict": state, "best_prec1": Trap()}, path, _use_new_zipfile_serialization=not legacy)
     loaded = load_resnet(path)
-    assert loaded.arguments == {"depth": 14, "block": "v1", "shortcut": shortcut, "width_mult": 1.0}
+    arguments = {"depth": 14, "block": "v1", "shortcut": shortcut, "width_mult": 1.0}
+    assert loaded.arguments == arguments | {"padding": "symmetric", "bn_epsilon": 1e-5}
+    settings = pretrained.read_settings(path)
+    assert settings == {"model": "resnet", **loaded.arguments, "mean": list(loaded.mean), "std": list(loaded.std)}
+    assert Experiment.from_settings(settings).shortcut == shortcut
     assert not Path("trap-was-sprung").exists()
     assert loaded.mean == (0.485, 0.456, 0.406)
     images = torch.randn(2, 3, 32, 32)
@@ -60,5 +66,7 @@ def test_what_is_something_else_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     path.write_bytes(b"not a file of torch")
     with pytest.raises(ValueError, match="cannot be read"):
         load_resnet(path)
+    torch.save({"model": {"weight": torch.zeros(3)}}, path)
+    assert pretrained.read_settings(path) == {}
     with pytest.raises(FileNotFoundError, match="There is no file"):
         load_resnet(tmp_path / "absent.pt")
