@@ -40,6 +40,48 @@ class PrunedGraph(nn.Module):
         return planes[-1].flatten(1) if self.flat else planes[-1]
 
 
+class CudaGraphs(nn.Module):
+    """A module on a GPU whose kernels are recorded once for every shape of the images, then replayed in one go.
+
+    Args:
+        module: keeps no state between calls, and computes the same for the same images.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self._recorded: dict[tuple[int, ...], tuple[Any, Tensor, Tensor]] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not images.is_cuda:
+            return self.module(images)
+        shape = tuple(images.shape)
+        if shape not in self._recorded:
+            self._recorded[shape] = self._record(images)
+        graph, given, result = self._recorded[shape]
+        given.copy_(images)
+        graph.replay()
+        return result.clone()
+
+    @torch.no_grad()
+    def _record(self, images: Tensor) -> tuple[Any, Tensor, Tensor]:
+        given = images.clone()
+        stream = torch.cuda.Stream(images.device)
+        stream.wait_stream(torch.cuda.current_stream(images.device))
+        with torch.cuda.stream(stream):  # outside the recording: what libraries set up at a first call
+            for _ in range(3):
+                self.module(given)
+        torch.cuda.current_stream(images.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = self.module(given)
+        return graph, given, result
+
+    def _apply(self, *args: Any, **kwargs: Any) -> CudaGraphs:
+        self._recorded.clear()
+        return super()._apply(*args, **kwargs)
+
+
 class RowsGraph(nn.Module):
     """A channel graph whose sparse levels multiply planes by sparse rows.
 
