@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.sparse import graph as graphs_module
 from models.sparse.from_network import channel_graphs, evaluating
 from models.sparse.graph import ChannelGraph, Size
-from models.sparse.library import NoCompiler
+from models.sparse.library import NoCompilerError
 from models.sparse.native import NativeGraph, load_kernel
 from models.sparse.torch_engines import CudaGraphs, PrunedGraph, csr_graph, dgl_graph, import_dgl
 
@@ -41,18 +41,19 @@ def compile_graph(
 ) -> nn.Module:
     """A module that computes what `network` does in evaluation mode, for the price of its live edges.
 
-    Its attribute `engine` names the engine that runs. The network itself stays as it is; later changes of its weights do not reach
-    the compiled one. Where only parts of a network are channel graphs, they are replaced in a copy of it.
+    Its attribute `engine` names the engine that runs. The network itself stays as it is; later changes of its weights
+    do not reach the compiled one. Where only parts of a network are channel graphs, they are replaced in a copy of
+    it.
 
     Args:
         network: any network; one without wired parts is refused.
-        engine: "pruned" (dense on what is left; any device and dtype), "csr" (torch's sparse rows), "dgl" (message passing; needs
-            dgl), "native" (C++ for this processor, float32; where no compiler is found, csr with a warning) or "auto", which
-            measures and picks.
+        engine: "pruned" (dense on what is left; any device and dtype), "csr" (torch's sparse rows), "dgl" (message
+            passing; needs dgl), "native" (C++ for this processor, float32; where no compiler is found, csr with a
+            warning) or "auto", which measures and picks.
         threads: of the native engine; torch's number where None.
         check: compare with the network on random images.
-        image_size: of the images to prepare for, pixels; may be left out for the networks of this project. Images of other sizes
-            are prepared for when they first come.
+        image_size: of the images to prepare for, pixels; may be left out for the networks of this project. Images of
+            other sizes are prepared for when they first come.
         dtype: that pruned runs in; the network's own where None.
         cuda_graphs: pruned on a GPU: record its kernels once for each shape of the images, then replay them.
 
@@ -73,7 +74,7 @@ def compile_graph(
     if engine == "native":
         try:
             load_kernel()
-        except NoCompiler as error:
+        except NoCompilerError as error:
             warnings.warn(f"{error} The engine csr takes the place of native.", stacklevel=2)
             engine = "csr"
     compiled = _compile(network, parts, engine, threads, dtype, cuda_graphs)
@@ -202,7 +203,7 @@ def _fastest(
                 load_kernel()
             compiled = _compile(network, parts, name, threads, dtype, cuda_graphs and name == "pruned")
             _evaluate(compiled, images)
-        except (NoCompiler, ValueError, NotImplementedError) as error:
+        except (NoCompilerError, ValueError, NotImplementedError) as error:
             warnings.warn(f"The engine {name} is left out: {error}", stacklevel=3)
             continue
         candidates.append(compiled)
@@ -233,9 +234,7 @@ def _evaluate(network: nn.Module, images: Tensor) -> Tensor:
     return result
 
 
-def _check(
-    network: nn.Module, parts: dict[str, ChannelGraph], compiled: nn.Module, images: Tensor
-) -> None:
+def _check(network: nn.Module, parts: dict[str, ChannelGraph], compiled: nn.Module, images: Tensor) -> None:
     """Raises EngineError where a compiled part differs too much from what it stands for."""
     calls = _calls(network, list(parts), images)
     for name, graph in parts.items():
@@ -248,8 +247,8 @@ def _check(
         if not difference <= tolerance:
             stage = _first_wrong_stage(network, name, graph, part, given, tolerance)
             raise EngineError(
-                f"The engine {part.engine} differs from the network by {difference:.1e} of its largest output, more than "
-                f"{tolerance:.0e}, from stage {stage} on."
+                f"The engine {part.engine} differs from the network by {difference:.1e} of its largest output, "
+                f"more than {tolerance:.0e}, from stage {stage} on."
             )
 
 

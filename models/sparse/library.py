@@ -22,7 +22,7 @@ _lock = threading.Lock()
 _loaded: dict[tuple[str, ...], ctypes.CDLL] = {}
 
 
-class NoCompiler(RuntimeError):
+class NoCompilerError(RuntimeError):
     """There is no C++ compiler that can build the kernels here."""
 
 
@@ -30,7 +30,7 @@ def load_library(source: Path, flags: Sequence[str] = FLAGS) -> ctypes.CDLL:
     """The shared library of one C++ source file, built where it is not built yet.
 
     Calls into it release the interpreter's lock. It is kept in torch's folder of extensions (TORCH_EXTENSIONS_DIR, else
-    ~/.cache/torch_extensions) under a name made of source, flags, compiler and processor. Raises NoCompiler.
+    ~/.cache/torch_extensions) under a name made of source, flags, compiler and processor. Raises NoCompilerError.
     """
     key = (str(source), *flags)
     with _lock:
@@ -65,7 +65,7 @@ def _build(source: Path, flags: Sequence[str]) -> Path:
             )
             (Path(folder) / library.name).replace(library)
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-        raise NoCompiler(f"{source.name} could not be compiled with {compiler}: {error}") from error
+        raise NoCompilerError(f"{source.name} could not be compiled with {compiler}: {error}") from error
     return library
 
 
@@ -81,12 +81,12 @@ def _ninja_on_path() -> Iterator[None]:
 
 
 def find_compiler() -> str:
-    """The C++ compiler that torch builds extensions with. Raises NoCompiler where it is missing."""
+    """The C++ compiler that torch builds extensions with. Raises NoCompilerError where it is missing."""
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None:
-        raise NoCompiler(f"There is no C++ compiler ({compiler}) here.")
+        raise NoCompilerError(f"There is no C++ compiler ({compiler}) here.")
     if shutil.which("ninja") is None and not (Path(sys.executable).parent / "ninja").exists():
-        raise NoCompiler("There is no ninja here, which torch builds extensions with: pip install ninja.")
+        raise NoCompilerError("There is no ninja here, which torch builds extensions with: pip install ninja.")
     return compiler
 
 

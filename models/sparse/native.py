@@ -62,7 +62,7 @@ class _PlanSpec(ctypes.Structure):
 
 
 def load_kernel(flags: Sequence[str] = library.FLAGS) -> ctypes.CDLL:
-    """The compiled kernel. Raises `library.NoCompiler` where it cannot be built."""
+    """The compiled kernel. Raises `library.NoCompilerError` where it cannot be built."""
     kernel = library.load_library(SOURCE, flags)
     kernel.wirings_create.restype = _POINTER
     kernel.wirings_create.argtypes = (ctypes.POINTER(_PlanSpec), ctypes.POINTER(_LevelSpec), ctypes.c_int)
@@ -76,9 +76,10 @@ def load_kernel(flags: Sequence[str] = library.FLAGS) -> ctypes.CDLL:
 class NativeGraph(nn.Module):
     """A channel graph for images of one size, on the CPU, in fp32, without gradients.
 
-    Input [batch, channels, height, width], or [batch, channels] for planes of 1x1; output [batch, nodes], or planes where the graph
-    is not flat. A batch is run an image a thread, what is left over with every level split among the threads. The result
-    is the same, bit for bit, for any number of threads. May be called from several Python threads at once.
+    Input [batch, channels, height, width], or [batch, channels] for planes of 1x1; output [batch, nodes], or planes
+    where the graph is not flat. A batch is run an image a thread, what is left over with every level split among the
+    threads. The result is the same, bit for bit, for any number of threads. May be called from several Python threads
+    at once.
 
     Args:
         graph: what `ChannelGraph.pruned` gives.
@@ -86,7 +87,7 @@ class NativeGraph(nn.Module):
         threads: of a call; torch's number where None.
         flags: of the compiler.
 
-    Raises `library.NoCompiler` where the kernel cannot be built, ValueError for a graph that it cannot run.
+    Raises `library.NoCompilerError` where the kernel cannot be built, ValueError for a graph that it cannot run.
     """
 
     def __init__(
@@ -134,7 +135,9 @@ class NativeGraph(nn.Module):
         return NativeGraph(self.graph, self.image_size, self.threads, self._flags)
 
     def extra_repr(self) -> str:
-        return f"{self.graph.edge_count} edges, {self.image_size[0]}x{self.image_size[1]} pixels, {self.threads} threads"
+        return (
+            f"{self.graph.edge_count} edges, {self.image_size[0]}x{self.image_size[1]} pixels, {self.threads} threads"
+        )
 
 
 class _Engine:
@@ -171,10 +174,7 @@ def _schedule_spec(schedule: Schedule, keep: list[Any]) -> _ScheduleSpec:
         runs=len(schedule.run),
         order_length=len(schedule.order),
         edges=len(schedule.edge),
-        **{
-            name: _pointer(array, array.dtype, keep)
-            for name, array in vars(schedule).items()
-        },
+        **{name: _pointer(array, array.dtype, keep) for name, array in vars(schedule).items()},
     )
 
 

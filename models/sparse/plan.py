@@ -1,13 +1,14 @@
 """How the native engine runs a channel graph: where planes lie in memory, and in which order edges are summed.
 
-A plan is for one size of the images and one number of threads. Each node's sum has the same order whatever the number of threads,
-so that results do not depend on it.
+A plan is for one size of the images and one number of threads. Each node's sum has the same order whatever the number
+of threads, so that results do not depend on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ UNIT = 16
 """Floats: lengths of planes and tiles are multiples of it."""
 BYTES = 4 * UNIT
 SOURCES_NEAR = 80 << 10
-"""Bytes of source tiles that a block of edges may touch: what the first-level cache holds, and what follows it closely."""
+"""Bytes of source tiles that a block of edges may touch: what the first-level cache holds, and what follows it
+closely."""
 SUMS_NEAR = 384 << 10
 """Bytes of sums that a chunk of nodes may keep before their own operations: a part of the second-level cache."""
 DENSE_ABOVE = 0.3
@@ -29,9 +31,7 @@ TO_ARENA, TO_VALUES, TO_OUTPUT = range(3)
 
 EDGE = np.dtype([("offset", np.uint32), ("weight", np.float32)])
 RUN = np.dtype([("edges", np.int32), ("nodes", np.int32)])
-BLOCK = np.dtype(
-    [("run_begin", np.int32), ("run_end", np.int32), ("node_begin", np.int64), ("edge_begin", np.int64)]
-)
+BLOCK = np.dtype([("run_begin", np.int32), ("run_end", np.int32), ("node_begin", np.int64), ("edge_begin", np.int64)])
 CHUNK = np.dtype(
     [
         ("node_begin", np.int32),
@@ -56,7 +56,8 @@ class Schedule:
 
 @dataclass
 class Copies:
-    """Shifted copies of source planes: copy j shows plane `source[j]` (its place) under the tap (y[j], x[j]) of a kernel."""
+    """Shifted copies of source planes: copy j shows plane `source[j]` (its place) under the tap (y[j], x[j]) of a
+    kernel."""
 
     source: NDArray[np.int64]
     y: NDArray[np.int32]
@@ -101,7 +102,8 @@ class Plan:
 
     Attributes:
         constants: planes that lie in the arena from the start, with their places.
-        input_place, output_place: among the values if `input_is_value`, or if the output is one; else None for the output.
+        input_place, output_place: among the values if `input_is_value`, or if the output is one; else None for the
+            output.
     """
 
     levels: list[PlannedLevel]
@@ -143,7 +145,8 @@ class _Arena:
 def make_plan(graph: ChannelGraph, image_size: Size, threads: int, max_tile: int) -> Plan:
     """The plan of a pruned graph for images of one size.
 
-    Raises ValueError for a graph that the kernel cannot run: a kernel over means, or planes and means as sources of one level.
+    Raises ValueError for a graph that the kernel cannot run: a kernel over means, or planes and means as sources of
+    one level.
     """
     return _Planner(graph, image_size, threads, max_tile).plan()
 
@@ -168,13 +171,15 @@ class _Planner:
         result: list[bool] = []
         for level in self.graph.levels:
             if level.edges is None:
-                result.append(self.graph.flat and self.image_size == (1, 1))
+                users = [other for other in self.graph.levels if 0 in other.sources]
+                simple = all(_over_values(other) for other in users)
+                result.append(self.graph.flat and self.image_size == (1, 1) and simple)
                 continue
             sources = {result[source] for source in level.sources}
             if len(sources) > 1:
                 raise ValueError(f"{level.name} has both planes and single values as sources.")
             from_values = sources.pop()
-            if from_values and not (level.edges.plain and level.norm is None and level.depthwise is None):
+            if from_values and not _over_values(level):
                 raise ValueError(f"{level.name} applies a kernel or a norm to single values.")
             result.append(from_values or level.mean)
         return result
@@ -314,9 +319,7 @@ class _Planner:
         count = len(level.constant.nodes)
         place = self.arena.take(count * stride, 0, len(self.graph.levels))
         places = place + stride * np.arange(count, dtype=np.int64)
-        self.constants += [
-            (int(p), plane.reshape(-1)) for p, plane in zip(places, level.constant.planes, strict=True)
-        ]
+        self.constants += [(int(p), plane.reshape(-1)) for p, plane in zip(places, level.constant.planes, strict=True)]
         return (
             np.concatenate([rows, level.constant.nodes]),
             np.concatenate([offset, places]),
@@ -361,12 +364,14 @@ class _Planner:
         largest = self._largest_chunk(planned)
         parts = _Parts()
         share_begin = [0]
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for begin, end in pairwise(bounds):
             pieces = -(-(end - begin) // largest)
             cuts = [begin + (end - begin) * i // pieces for i in range(pieces)] + [end] if pieces else []
-            for first, stop in zip(cuts[:-1], cuts[1:], strict=True):
+            for first, stop in pairwise(cuts):
                 chosen = slice(*np.searchsorted(rows, [first, stop]))
-                parts.add_chunk(first, stop, rows[chosen] - first, offset[chosen], weight[chosen], blocks[chosen], rectify)
+                parts.add_chunk(
+                    first, stop, rows[chosen] - first, offset[chosen], weight[chosen], blocks[chosen], rectify
+                )
             share_begin.append(len(parts.chunks))
         return parts.schedule(share_begin)
 
@@ -399,7 +404,8 @@ class _Parts:
         blocks: NDArray,
         rectify: bool,
     ) -> None:
-        """Nodes first .. stop - 1; rows count from first. The first block starts every node, the last may rectify it."""
+        """Nodes first .. stop - 1; rows count from first. The first block starts every node, the last may rectify
+        it."""
         nodes = stop - first
         numbers = np.unique(blocks) if len(blocks) else np.zeros(1, np.int64)
         begin = len(self.blocks)
@@ -442,9 +448,15 @@ class _Parts:
         )
 
 
+def _over_values(level: Level) -> bool:
+    """The level makes sense over single values."""
+    return level.edges is not None and level.edges.plain and level.norm is None and level.depthwise is None
+
+
 def plane_stride(size: Size) -> int:
-    """Floats from one plane to the next: whole units, room for a vector that begins with the last row, and, where a plane
-    takes several tiles, an odd number of units, so that tiles of different planes do not meet in the same cache sets."""
+    """Floats from one plane to the next: whole units, room for a vector that begins with the last row, and, where a
+    plane takes several tiles, an odd number of units, so that tiles of different planes do not meet in the same cache
+    sets."""
     height, width = size
     units = max(_round_up(height * width), _round_up((height - 1) * width + UNIT)) // UNIT
     return UNIT * (units + 1 if units > 8 and units % 2 == 0 else units)
@@ -466,7 +478,8 @@ def _taps(
 
 
 def _block_of_source(offset: NDArray, sources: int) -> NDArray[np.int64]:
-    """Which block each edge belongs to: the sources in the order of their places, evenly in blocks of at most `sources`."""
+    """Which block each edge belongs to: the sources in the order of their places, evenly in blocks of at most
+    `sources`."""
     unique, rank = np.unique(offset, return_inverse=True)
     blocks = max(1, -(-len(unique) // sources))
     return rank.astype(np.int64) * blocks // max(1, len(unique))

@@ -1,4 +1,5 @@
-"""Engines that run a channel graph with torch: dense on what is left (pruned), sparse rows (csr), message passing (dgl)."""
+"""Engines that run a channel graph with torch: dense on what is left (pruned), sparse rows (csr), message passing
+(dgl)."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ DENSE_ABOVE = 0.3
 class PrunedGraph(nn.Module):
     """A channel graph without its dead nodes, dense on the rest, with everything prepared once.
 
-    Input [batch, channels, height, width], or [batch, channels] for planes of 1x1; output [batch, nodes], or planes where the graph
-    is not flat. Any device and dtype.
+    Input [batch, channels, height, width], or [batch, channels] for planes of 1x1; output [batch, nodes], or planes
+    where the graph is not flat. Any device and dtype.
 
     Args:
         graph: what `ChannelGraph.pruned` gives.
@@ -85,8 +86,9 @@ class CudaGraphs(nn.Module):
 class RowsGraph(nn.Module):
     """A channel graph whose sparse levels multiply planes by sparse rows.
 
-    Input and output as `PrunedGraph`'s. Within, planes lie channel first, [channels, batch, height, width], so that the sums of a
-    level are one product of a sparse matrix with a dense one. On a CPU an image at a time, for the cache's sake.
+    Input and output as `PrunedGraph`'s. Within, planes lie channel first, [channels, batch, height, width], so that
+    the sums of a level are one product of a sparse matrix with a dense one. On a CPU an image at a time, for the
+    cache's sake.
 
     Args:
         graph: what `ChannelGraph.pruned` gives.
@@ -171,8 +173,10 @@ class _Nodes(nn.Module):
         if self.constant is not None:
             sums = sums + self.constant
         if self.eps is not None:
-            variance, mean = torch.var_mean(sums, dim=(2, 3), correction=0, keepdim=True)
-            sums = (sums - mean) * (self.norm_weight * (variance + self.eps).rsqrt()) + self.norm_bias
+            mean = sums.mean(dim=(2, 3), keepdim=True)
+            sums = sums - mean
+            variance = sums.square().mean(dim=(2, 3), keepdim=True)
+            sums = sums * (self.norm_weight * (variance + self.eps).rsqrt()) + self.norm_bias
         if self.relu:
             sums = F.relu(sums)
         if self.convolve:
@@ -185,9 +189,7 @@ class _Nodes(nn.Module):
     def _depthwise(self, planes: Tensor) -> Tensor:
         if self.axis == 0:
             planes = planes.transpose(0, 1)
-        planes = F.conv2d(
-            planes, self.kernel, self.kernel_bias, self.stride, self.padding, groups=self.kernel.shape[0]
-        )
+        planes = F.conv2d(planes, self.kernel, self.kernel_bias, self.stride, self.padding, groups=self.kernel.shape[0])
         return planes if self.axis else planes.transpose(0, 1).contiguous()
 
 
@@ -236,7 +238,7 @@ class _RowsLevel(nn.Module):
                 (side + 2 * self.padding - kernel) // self.stride + 1
                 for side, kernel in zip(planes.shape[2:], self.kernel, strict=True)
             ]
-        return self.nodes(self.sums(rows).view(-1, batch, *size) + self.bias)
+        return self.nodes(self.sums(rows).view(len(self.bias), batch, *size) + self.bias)
 
 
 class _CsrSums(nn.Module):
