@@ -34,7 +34,8 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 def channel_graph(network: nn.Module) -> ChannelGraph:
     """The channel graph of a whole network, or of one wired convolution or linear layer, in evaluation mode.
 
-    Raises ValueError where a part of the network lies outside any channel graph; `channel_graphs` gives its wired parts.
+    Raises ValueError where a part of the network lies outside any channel graph; `channel_graphs` gives its wired
+    parts.
     """
     graphs = channel_graphs(network)
     if list(graphs) != [""]:
@@ -48,8 +49,9 @@ def channel_graph(network: nn.Module) -> ChannelGraph:
 def channel_graphs(network: nn.Module) -> dict[str, ChannelGraph]:
     """The channel graphs that make up a network's wired part, by the name of the module that each one computes.
 
-    A network that is a channel graph from the image to the logits has one, under the name "". The continuous-time network has two,
-    its stem and the derivative of its state. Of an otherwise dense network every wired convolution and linear layer has its own.
+    A network that is a channel graph from the image to the logits has one, under the name "". The continuous-time
+    network has two, its stem and the derivative of its state. Of an otherwise dense network every wired convolution
+    and linear layer has its own.
     """
     with evaluating(network):
         if isinstance(network, MobileNetV1Like):
@@ -111,9 +113,7 @@ def _mobilenet(network: MobileNetV1Like) -> ChannelGraph:
         kept[f"{name}.graph"] = layer.graph.wiring.kept
         level = _fold(_level(f"{name}.inputs", stage, sources, edges, bias, first_row), layer.norm[0])
         convolution = layer.downsample[0]
-        level = replace(
-            level, relu=True, depthwise=_depthwise(convolution), probe=(f"{name}.downsample.0", 0)
-        )
+        level = replace(level, relu=True, depthwise=_depthwise(convolution), probe=(f"{name}.downsample.0", 0))
         levels.append(level)
         sources, stage = (len(levels) - 1,), f"{name}.graph"
         matrix, width = _array(layer.graph.matrix()), layer.out_channels
@@ -247,15 +247,15 @@ def _input(channels: int) -> Level:
     return Level("input", "", _channels(channels), bias=np.zeros(channels, np.float32))
 
 
-def _level(
-    name: str, stage: str, sources: tuple[int, ...], edges: Edges, bias: NDArray, first_row: int = 0
-) -> Level:
+def _level(name: str, stage: str, sources: tuple[int, ...], edges: Edges, bias: NDArray, first_row: int = 0) -> Level:
     return Level(name, stage, _channels(edges.nodes) + first_row, sources, edges, bias)
 
 
 def _fold(level: Level, norm: nn.BatchNorm2d) -> Level:
     """The level with a batch norm folded into its edges and bias."""
-    assert level.edges is not None and norm.running_mean is not None and norm.running_var is not None
+    assert level.edges is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.double()

@@ -1,9 +1,9 @@
 """The channel graph: the nodes and edges that a wired network really computes with, as plain arrays.
 
 A node is a channel. It sums its edges, each an earlier node's plane times a weight (or convolved with a small
-kernel), adds a bias, and applies its own operations: instance norm, ReLU, a depthwise convolution, a pool. Nodes that do so
-together form a level; the levels stand in the order in which they can be computed. The first level is the input and the last
-one the output. Batch norms are folded into edges and biases.
+kernel), adds a bias, and applies its own operations: instance norm, ReLU, a depthwise convolution, a pool. Nodes that
+do so together form a level; the levels stand in the order in which they can be computed. The first level is the input
+and the last one the output. Batch norms are folded into edges and biases.
 
 Profiling, engines, pictures and exports read this and nothing else.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Edges:
-    """Who feeds whom, in compressed rows: row = node of this level, column = node of its sources, counted through them all.
+    """Who feeds whom, in compressed rows: a row is a node of the level, a column one of its sources, counted through.
 
     Attributes:
         columns: number of source nodes.
@@ -76,7 +77,8 @@ class Edges:
         return np.repeat(np.arange(self.nodes), np.diff(self.indptr))
 
     def matrix(self) -> sparse.csr_array:
-        """The weights [nodes, columns * kernel height * kernel width], columns as `torch.nn.functional.unfold` orders them."""
+        """The weights [nodes, columns * kernel height * kernel width], columns as `torch.nn.functional.unfold` orders
+        them."""
         taps = self.kernel[0] * self.kernel[1]
         indices = (self.indices.astype(np.int64)[:, None] * taps + np.arange(taps)).reshape(-1)
         shape = (self.nodes, self.columns * taps)
@@ -93,14 +95,13 @@ class Edges:
         counts = np.bincount(self.rows[keep], minlength=self.nodes)[rows]
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         indices = number[self.indices[keep]].astype(np.int32)
-        return replace(
-            self, columns=int(columns.sum()), indptr=indptr, indices=indices, weight=self.weight[keep]
-        )
+        return replace(self, columns=int(columns.sum()), indptr=indptr, indices=indices, weight=self.weight[keep])
 
 
 @dataclass(frozen=True)
 class Depthwise:
-    """A convolution of each plane with a kernel of its own: kernel float32 [nodes, height, width], bias float32 [nodes]."""
+    """A convolution of each plane with a kernel of its own: kernel float32 [nodes, height, width], bias float32
+    [nodes]."""
 
     kernel: Floats
     bias: Floats
@@ -119,8 +120,8 @@ class InstanceNorm:
 
 @dataclass(frozen=True)
 class Constant:
-    """Planes that stand in for removed nodes which were constant: float32 [len(nodes), height, width], added to the sums
-    of the nodes with these positions in the level."""
+    """Planes that stand in for removed nodes which were constant: float32 [len(nodes), height, width], added to the
+    sums of the nodes with these positions in the level."""
 
     nodes: NDArray[np.int64]
     planes: Floats
@@ -135,9 +136,11 @@ class Level:
         name: unique, for people.
         stage: the module of the network that the edges belong to.
         channels: int64 [nodes], which row of the stage's matrix each node is.
-        sources: the levels that the edges start from, as indices; their nodes are the columns of the edges. Empty for the input.
+        sources: the levels that the edges start from, as indices; their nodes are the columns of the edges. Empty for
+            the input.
         mean: the nodes give the mean of their planes, 1x1.
-        window: the rows and columns (first row, end row, first column, end column) that the mean is taken over; None for all.
+        window: the rows and columns (first row, end row, first column, end column) that the mean is taken over; None
+            for all.
         probe: module and number of the call whose output equals this level's, where there is one.
     """
 
@@ -251,8 +254,8 @@ class ChannelGraph:
         flat: the output is [batch, nodes], without height and width.
         image_size: of the input that the constant planes are made for; None where there are none.
         kept: edge budget of each stage that has a wiring.
-        removable: nodes that do not reach the output may be removed. False where the output feeds back into the input, as in the
-            function of an ordinary differential equation.
+        removable: nodes that do not reach the output may be removed. False where the output feeds back into the
+            input, as in the function of an ordinary differential equation.
     """
 
     levels: tuple[Level, ...]
@@ -268,10 +271,11 @@ class ChannelGraph:
     def columns_of(self, level: Level) -> list[slice]:
         """For each source of a level, its columns among the level's edges."""
         ends = np.cumsum([0, *(self.levels[source].nodes for source in level.sources)])
-        return [slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [slice(int(a), int(b)) for a, b in pairwise(ends)]
 
     def sizes(self, image_size: Size) -> list[tuple[Size, Size]]:
-        """Size of the sums and of the planes of every level. Raises ValueError where an image is too small or sources differ."""
+        """Size of the sums and of the planes of every level. Raises ValueError where an image is too small or sources
+        differ."""
         sizes: list[tuple[Size, Size]] = []
         for level in self.levels:
             sources = {sizes[source][1] for source in level.sources} or {image_size}
@@ -320,8 +324,8 @@ class ChannelGraph:
     def pruned(self, image_size: Size) -> ChannelGraph:
         """The same function with the live nodes alone.
 
-        What constant nodes give is worked out for images of `image_size` and added to the biases where it is the same in
-        the whole plane, else kept as constant planes. Channels of the input and of the output stay.
+        What constant nodes give is worked out for images of `image_size` and added to the biases where it is the same
+        in the whole plane, else kept as constant planes. Channels of the input and of the output stay.
         """
         self.check_alive()
         constants = _constant_planes(self, image_size)
@@ -485,7 +489,8 @@ def _sum_constants(graph: ChannelGraph, level: Level, planes: list[NDArray], siz
 def _without_constants(
     graph: ChannelGraph, level: Level, mask: NDArray, keep: list[NDArray], constants: list[NDArray]
 ) -> Level:
-    """The nodes of `mask` with their edges from live nodes; those from constant nodes become biases and constant planes."""
+    """The nodes of `mask` with their edges from live nodes; those from constant nodes become biases and constant
+    planes."""
     fixed = np.concatenate([graph.liveness[source].constant for source in level.sources])
     size = next((p.shape[1:] for p in (constants[source] for source in level.sources) if len(p)), None)
     live = level.select(mask, np.concatenate([keep[source] for source in level.sources]))

@@ -38,14 +38,8 @@ def save(graph: ChannelGraph, path: str | Path) -> None:
             if content is None:
                 continue
             fields = {name: value for name, value in vars(content).items() if not name.startswith("_")}
-            header[part] = {
-                name: value for name, value in fields.items() if not isinstance(value, np.ndarray)
-            }
-            arrays |= {
-                f"{i}.{part}.{name}": value
-                for name, value in fields.items()
-                if isinstance(value, np.ndarray)
-            }
+            header[part] = {name: value for name, value in fields.items() if not isinstance(value, np.ndarray)}
+            arrays |= {f"{i}.{part}.{name}": value for name, value in fields.items() if isinstance(value, np.ndarray)}
         levels.append(header)
     header = {
         "format": FORMAT,
@@ -90,9 +84,7 @@ def _level(index: int, header: dict[str, Any], arrays: dict[str, NDArray]) -> Le
     for part, kind in kinds.items():
         if part in header:
             prefix = f"{index}.{part}."
-            own = {
-                name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)
-            }
+            own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
             parts[part] = kind(**own, **header[part])
     probe, window = header["probe"], header["window"]
     return Level(

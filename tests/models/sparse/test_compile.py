@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models.sparse import EngineError, compile_graph
+from models.sparse import compile as compile_module
+from models.sparse.library import NoCompilerError
+from tests.models.sparse.networks import mobilenet, shake, tiny, wired_inside
+
+NETWORKS = {
+    "mobilenet": (lambda: mobilenet(), 32),
+    "small": (lambda: mobilenet(small=True), 32),
+    "stride 2": (lambda: mobilenet(image_size=80), 80),
+    "static": (lambda: tiny("static"), 24),
+    "discrete time": (lambda: tiny("discrete_time"), 24),
+    "wired inside": (lambda: wired_inside(), 21),
+}
+ENGINES = ("pruned", "csr", "dgl", "native")
+
+
+def need(engine: str) -> None:
+    if engine == "dgl":
+        pytest.importorskip("dgl", exc_type=Exception)
+
+
+def difference(network: nn.Module, compiled: nn.Module, images: torch.Tensor) -> float:
+    with torch.no_grad():
+        return compile_module.relative_difference(compiled(images), network(images))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_engines_agree_with_the_network(name: str, engine: str):
+    need(engine)
+    make, size = NETWORKS[name]
+    network = make()
+    compiled = compile_graph(network, engine, threads=1, image_size=size)
+    assert compiled.engine == engine
+    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(7))
+    assert difference(network, compiled, images) < 1e-4
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("in_place", [True, False])
+def test_continuous_time(engine: str, in_place: bool):
+    need(engine)
+    network = tiny("continuous_time")
+    network.step.relu_in_place = in_place
+    compiled = compile_graph(network, engine, threads=1)
+    images = torch.randn(2, 3, 24, 24)
+    assert difference(network, compiled, images) < 2e-3
+    state = compiled.start(images)
+    (weight,) = network.step.graph()
+    with torch.no_grad():
+        assert (
+            compile_module.relative_difference(compiled.step(state.clone(), None), network.step(state, weight)) < 1e-4
+        )
+
+
+@pytest.mark.parametrize("engine", ["pruned", "native"])
+def test_images_of_other_sizes(engine: str):
+    network = mobilenet(prune_rate=0.8)  # has constant planes, which depend on the size
+    compiled = compile_graph(network, engine, threads=1, image_size=32)
+    assert compiled.graph.pruned((32, 32)).image_size == (32, 32)
+    for size in ((19, 24), (40, 33)):
+        assert difference(network, compiled, torch.randn(2, 3, *size)) < 1e-4
+
+
+def keep_edges(network: nn.Module, stage: int, edges: list[tuple[int, int]]) -> None:
+    """Leaves a stage of a complete graph only these edges (row, column)."""
+    graph = network.layers[stage].graph
+    mask = torch.zeros(graph.layout.rows, graph.layout.columns)
+    for row, column in edges:
+        mask[row, column] = 1
+    graph.weight.data *= graph.layout.from_matrix(mask)
+
+
+def dead_cases() -> dict[str, nn.Module]:
+    """Networks with parts that do not live, each of another kind; norms are random, so that constants are not zero."""
+    cases = {}
+    network = mobilenet("complete", 0)
+    rows = network.layers[2].graph.layout.rows
+    matrix = network.layers[2].graph.matrix()
+    matrix[rows - 40 : rows - 10] = 0  # outputs of the last stage without input: relu(BN(0)) reaches the classifier
+    network.layers[2].graph.weight.data = network.layers[2].graph.layout.from_matrix(matrix)
+    cases["dead outputs of the last stage"] = network
+    network = mobilenet("complete", 0)
+    matrix = network.layers[1].graph.matrix()
+    matrix[20:32] = 0  # outputs of a middle stage without input: constant planes behind a padded convolution
+    network.layers[1].graph.weight.data = network.layers[1].graph.layout.from_matrix(matrix)
+    cases["dead outputs of a middle stage"] = network
+    network = mobilenet("complete", 0)
+    matrix = network.layers[2].graph.matrix()
+    matrix[:40] = 0  # a whole hidden group without input
+    network.layers[2].graph.weight.data = network.layers[2].graph.layout.from_matrix(matrix)
+    cases["a hidden group without input"] = network
+    network = mobilenet("complete", 0)
+    matrix = network.layers[2].graph.matrix()
+    matrix[:, 20:60] = 0  # a whole hidden group without output
+    network.layers[2].graph.weight.data = network.layers[2].graph.layout.from_matrix(matrix)
+    cases["a hidden group without output"] = network
+    network = mobilenet("complete", 0)
+    keep_edges(network, 0, [(3, 2)])
+    cases["one edge in the first stage"] = network
+    network = mobilenet("complete", 0)
+    for stage in range(3):
+        outputs = network.layers[stage].graph.layout.rows - network.layers[stage].out_channels
+        keep_edges(network, stage, [(outputs, 0)])
+    cases["one node in every stage"] = network
+    network = mobilenet("complete", 0)
+    network.conv1.weight.data[3:] = 0
+    cases["first convolution with idle channels"] = network
+    return cases
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_dead_parts(engine: str):
+    need(engine)
+    for name, network in dead_cases().items():
+        compiled = compile_graph(network, engine, threads=2, image_size=32)
+        images = torch.randn(2, 3, 32, 32)
+        assert difference(network, compiled, images) < 1e-4, name
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_stage_without_edges_is_a_clear_error(stage: int):
+    network = mobilenet("complete", 0)
+    keep_edges(network, stage, [])
+    with pytest.raises(ValueError, match=rf"layers\.{stage}\.graph has no live edge"):
+        compile_graph(network)
+
+
+def test_the_check_names_the_stage_that_is_wrong(monkeypatch: pytest.MonkeyPatch):
+    real = compile_module.channel_graphs
+
+    def wrong(network: nn.Module) -> dict:
+        (graph,) = real(network).values()
+        levels = list(graph.levels)
+        i = next(i for i, level in enumerate(levels) if level.stage == "layers.1.graph")
+        levels[i] = replace(levels[i], edges=replace(levels[i].edges, weight=levels[i].edges.weight * 1.1))
+        return {"": replace(graph, levels=tuple(levels))}
+
+    monkeypatch.setattr(compile_module, "channel_graphs", wrong)
+    with pytest.raises(EngineError, match=r"pruned differs .* from stage layers\.1\.graph on"):
+        compile_graph(mobilenet(), "pruned")
+    compile_graph(mobilenet(), "pruned", check=False)
+
+
+def test_the_check_finds_a_wrong_engine(monkeypatch: pytest.MonkeyPatch):
+    real = compile_module.PrunedGraph
+
+    def wrong(graph) -> nn.Module:
+        engine = real(graph)
+        for level in engine.levels:
+            if level.weight.shape[1] > 20:  # the last stage and the classifier
+                level.bias += 1
+        return engine
+
+    monkeypatch.setattr(compile_module, "PrunedGraph", wrong)
+    with pytest.raises(EngineError, match=r"from stage layers\.2\.graph on"):
+        compile_graph(mobilenet(), "pruned")
+
+
+def test_the_check_finds_values_that_are_no_numbers():
+    assert compile_module.relative_difference(torch.tensor([float("nan")]), torch.ones(1)) == np.inf
+
+
+def test_auto_takes_one_that_runs_here():
+    compiled = compile_graph(mobilenet(), "auto", threads=1)
+    assert compiled.engine in ("native", "csr", "pruned")
+
+
+def test_without_a_compiler_csr_takes_over(monkeypatch: pytest.MonkeyPatch):
+    def none() -> None:
+        raise NoCompilerError("There is no C++ compiler (c++) here.")
+
+    monkeypatch.setattr(compile_module, "load_kernel", none)
+    with pytest.warns(UserWarning, match="no C.. compiler .* csr takes the place"):
+        assert compile_graph(mobilenet(), "native").engine == "csr"
+    with pytest.warns(UserWarning, match="native is left out"):
+        assert compile_graph(mobilenet(), "auto").engine in ("csr", "pruned")
+
+
+def test_mistakes_are_told():
+    with pytest.raises(ValueError, match="no engine 'fast'; there are pruned, csr, dgl, native, auto"):
+        compile_graph(mobilenet(), "fast")
+    with pytest.raises(ValueError, match="no wired part"):
+        compile_graph(shake(nn.Sequential(nn.Conv2d(3, 4, 3))), image_size=8)
+    with pytest.raises(ValueError, match="needs image_size"):
+        compile_graph(wired_inside())
+    with pytest.raises(ValueError, match="csr runs in float32"):
+        compile_graph(mobilenet(), "csr", dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="GPU"):
+        compile_graph(mobilenet(), "pruned", cuda_graphs=True)
+
+
+def test_pruned_in_half_precision():
+    network = mobilenet()
+    compiled = compile_graph(network, "pruned", dtype=torch.bfloat16)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        result = compiled(images)
+    assert result.dtype == torch.bfloat16
+    assert difference(network, compiled, images) < 3e-2
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_pruned_under_torch_compile(backend: str):
+    network = mobilenet()
+    compiled = torch.compile(compile_graph(network, "pruned"), backend=backend, fullgraph=True)
+    assert difference(network, compiled, torch.randn(2, 3, 32, 32)) < 1e-4
+
+
+def test_the_network_stays_as_it_was():
+    network = wired_inside().train()
+    before = copy.deepcopy(network.state_dict())
+    compile_graph(network, "pruned", image_size=20)
+    assert network.training
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]) if isinstance(value, torch.Tensor) else value == before[name], name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pruned_on_a_gpu_with_cuda_graphs(dtype: torch.dtype):
+    network = mobilenet().cuda()
+    compiled = compile_graph(network, "pruned", dtype=dtype, cuda_graphs=True)
+    tolerance = 3e-2 if dtype == torch.bfloat16 else 1e-4
+    for batch in (1, 4, 1):
+        assert difference(network, compiled, torch.randn(batch, 3, 32, 32, device="cuda")) < tolerance

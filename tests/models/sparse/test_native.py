@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import pickle
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.sparse import library
+from models.sparse.graph import ChannelGraph, run
+from models.sparse.native import NativeGraph
+from tests.models.sparse.random_graphs import random_graph
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.skipif(shutil.which(os.environ.get("CXX", "c++")) is None, reason="needs a C++ compiler")
+WITHOUT_AVX512 = ("-O3", "-std=c++17", "-march=x86-64-v3", "-pthread")
+WITHOUT_AVX = ("-O2", "-std=c++17", "-march=x86-64", "-pthread")
+X86 = platform.machine() in ("x86_64", "AMD64")
+
+
+def agree(graph: ChannelGraph, size: tuple[int, int], seed: int, flags: tuple[str, ...] = library.FLAGS) -> None:
+    """The kernel against the plain run, for batches and numbers of threads that leave remainders."""
+    images = np.random.default_rng(seed).standard_normal((5, graph.levels[0].nodes, *size)).astype(np.float32)
+    expected = np.stack([run(graph, image)[-1] for image in images])
+    expected = expected[:, :, 0, 0] if graph.flat else expected
+    results = []
+    for threads in (1, 2, 3):
+        engine = NativeGraph(graph.pruned(size), size, threads, flags)
+        results.append(engine(torch.from_numpy(images)))
+        assert torch.equal(engine(torch.from_numpy(images[:1])), results[-1][:1]), "a batch of one differs"
+    np.testing.assert_allclose(results[0].numpy(), expected, atol=1e-4 * abs(expected).max())
+    assert torch.equal(results[0], results[1]), "two threads give another result"
+    assert torch.equal(results[0], results[2]), "three threads give another result"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_graphs(seed: int):
+    graph, size = random_graph(seed)
+    agree(graph, size, seed)
+
+
+@pytest.mark.skipif(not X86, reason="names instruction sets of x86")
+@pytest.mark.parametrize("flags", [WITHOUT_AVX512, WITHOUT_AVX], ids=["AVX2", "SSE2"])
+@pytest.mark.parametrize("seed", range(20))
+def test_random_graphs_in_narrower_vectors(seed: int, flags: tuple[str, ...]):
+    if flags == WITHOUT_AVX512 and "avx2" not in library._processor():
+        pytest.skip("this processor has no AVX2")
+    graph, size = random_graph(seed)
+    agree(graph, size, seed, flags)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (14, 14), (28, 29), (56, 56), (113, 57), (112, 112)])
+def test_sizes_of_the_large_networks(size: tuple[int, int]):
+    graph, _ = random_graph(4)
+    while any(level.window for level in graph.levels):
+        graph, _ = random_graph(5)
+    agree(graph, size, 0)
+
+
+def test_two_engines_at_once_from_two_threads():
+    graphs = [random_graph(seed) for seed in (10, 11)]
+    engines = [NativeGraph(graph.pruned(size), size, 2) for graph, size in graphs]
+    images = [torch.randn(7, graph.levels[0].nodes, *size) for graph, size in graphs]
+    expected = [engine(batch) for engine, batch in zip(engines, images, strict=True)]
+    failures = []
+
+    def work(which: int) -> None:
+        for _ in range(50):
+            if not torch.equal(engines[which](images[which]), expected[which]):
+                failures.append(which)
+
+    threads = [threading.Thread(target=work, args=(i % 2,)) for i in range(4)]  # each engine by two threads as well
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_a_forked_child_goes_on():
+    graph, size = random_graph(12)
+    engine = NativeGraph(graph.pruned(size), size, 2)
+    images = torch.randn(5, graph.levels[0].nodes, *size)
+    expected = engine(images)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if torch.equal(engine(images), expected) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert torch.equal(engine(images), expected)
+
+
+def test_copies_and_pickles_work():
+    graph, size = random_graph(13)
+    engine = NativeGraph(graph.pruned(size), size, 1)
+    images = torch.randn(2, graph.levels[0].nodes, *size)
+    expected = engine(images)
+    assert torch.equal(copy.deepcopy(engine)(images), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(engine))(images), expected)
+
+
+def test_other_inputs_are_refused():
+    graph, size = random_graph(14)
+    engine = NativeGraph(graph.pruned(size), size, 1)
+    channels = graph.levels[0].nodes
+    for images in (
+        torch.zeros(1, channels, size[0] + 1, size[1]),
+        torch.zeros(1, channels + 1, *size),
+        torch.zeros(1, channels, *size, dtype=torch.float64),
+    ):
+        with pytest.raises(ValueError, match="native engine runs float32 images"):
+            engine(images)
+    assert len(engine(torch.zeros(0, channels, *size))) == 0
+
+
+def test_images_need_not_be_contiguous():
+    graph, size = random_graph(15)
+    engine = NativeGraph(graph.pruned(size), size, 1)
+    images = torch.randn(4, graph.levels[0].nodes, *size)
+    expected = engine(images)
+    assert torch.equal(engine(images.contiguous(memory_format=torch.channels_last)), expected)
+    assert torch.equal(engine(images.flip(0)), expected.flip(0))
+
+
+def test_the_library_is_built_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "kept"))
+    monkeypatch.setattr(library, "_loaded", {})
+    source = tmp_path / "answer.cpp"
+    source.write_text('extern "C" int answer() { return 42; }\n')
+    assert library.load_library(source).answer() == 42
+    assert "Compiling answer.cpp" in capfd.readouterr().err
+    (built,) = (tmp_path / "kept").iterdir()
+    monkeypatch.setattr(library, "_loaded", {})
+    assert library.load_library(source).answer() == 42
+    assert "Compiling" not in capfd.readouterr().err
+    assert list((tmp_path / "kept").iterdir()) == [built]
+
+
+def test_a_source_that_does_not_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "kept"))
+    source = tmp_path / "wrong.cpp"
+    source.write_text("this is no C++\n")
+    with pytest.raises(library.NoCompilerError, match=r"wrong\.cpp could not be compiled"):
+        library.load_library(source)
+
+
+SANITIZED = ("-O0", "-std=c++17", "-march=native", "-pthread", "-fsanitize=address,undefined")
+UNDER_SANITIZERS = """
+import sys
+from tests.models.sparse.random_graphs import random_graph
+from tests.models.sparse.test_native import SANITIZED, agree
+for seed in range(100, 120):
+    agree(*random_graph(seed), seed, SANITIZED)
+print("clean")
+"""
+
+
+def test_under_address_and_undefined_behaviour_sanitizers():
+    compiler = os.environ.get("CXX", "c++")
+    libraries = []
+    for name in ("libasan.so", "libubsan.so"):
+        path = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout
+        if not Path(path.strip()).is_absolute():
+            pytest.skip(f"{compiler} has no {name}")
+        libraries.append(path.strip())
+    environment = os.environ | {
+        "LD_PRELOAD": ":".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",  # of the interpreter
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_SANITIZERS], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.strip() == "clean"
+    assert "runtime error" not in done.stderr
