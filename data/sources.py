@@ -96,6 +96,6 @@ class Request:
         """<data-dir>/<name>; raises FileNotFoundError where no data directory is given."""
         if self.data_dir is None:
             raise FileNotFoundError(
-                f"the data set {self.name} needs a data directory: give --data-dir DIR or set DATA_DIR"
+                f"The data set {self.name} needs a data directory: give --data-dir DIR or set DATA_DIR"
             )
         return self.data_dir / self.name

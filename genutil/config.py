@@ -429,7 +429,8 @@ class Experiment(Invocation, Machine, Record, Recipe, Images, Wiring, Network):
 
 def nearest_key(word: str) -> str:
     """The key that somebody who wrote `word` most likely meant."""
-    return OTHER_WORDS.get(word) or nearest(word, KEYS)
+    found = nearest(word, [*KEYS, *OTHER_WORDS])
+    return OTHER_WORDS.get(found, found)
 
 
 def _sentence(error: ValidationError, settings: Mapping[str, Any], origins: Mapping[str, str]) -> str:

@@ -204,4 +204,4 @@ def _as_user_error() -> Iterator[None]:
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error
+        raise UserError(f"{str(error).removesuffix('.')}.") from error
