@@ -46,7 +46,7 @@ TINY = {
 """A few seconds of the real thing: the static tiny classifier on the real digits."""
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
