@@ -151,7 +151,7 @@ def test_a_mistake_in_one_process_ends_the_others_and_is_told_as_such() -> None:
     started = time.monotonic()
     with pytest.raises(UserError, match=r"^cat/7\.png cannot be read\.$"):
         launch(make_fabric(Experiment(devices=2)), processes.fail_in_the_second)
-    assert time.monotonic() - started < 100
+    assert time.monotonic() - started < 200
 
 
 def test_what_one_process_returns_is_returned() -> None:
