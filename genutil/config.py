@@ -317,10 +317,15 @@ class Invocation(Section):
     skip_profiling: bool = Field(False, description="no profile before training or evaluation")
     fast_eval: bool = Field(False, description="evaluate at the cost of the live edges")
     use_dgl: bool = Field(False, description="fast_eval on DGL's message passing")
+    picture: FilePath | None = Field(
+        None, description="file (.png, .svg) for a picture of the network; with profile, nothing else is done"
+    )
     json_file: FilePath | None = Field(None, alias="json", description="file for all that was printed")
 
     @model_validator(mode="after")
     def _fit_invocation(self) -> Self:
+        if self.picture and not self.picture.lower().endswith((".png", ".svg")):
+            raise ValueError(f"picture is a file that ends in .png or .svg, not {self.picture}")
         if self.resume and self.init_from:
             raise ValueError("resume goes on with a run and init_from starts another: give one of them")
         return self

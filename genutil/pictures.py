@@ -94,7 +94,7 @@ def trace(network: nn.Module, images: Tensor) -> list[Box]:
     recorder = _Recorder(images)
     try:
         with torch.no_grad(), _watched(network.eval(), recorder), recorder:
-            network(images)
+            network(images.to(next(network.parameters(), images).device))
     finally:
         network.train(training)
     return recorder.boxes

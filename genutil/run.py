@@ -34,6 +34,7 @@ from genutil.files import claim_folder, claim_log_folder, to_json, write_text
 from genutil.interruption import Interrupted, StopRequest, announce
 from genutil.logs import RunLog, progress_bar
 from genutil.parts import Parts, build, profile
+from genutil.pictures import draw
 from genutil.progress import Progress, Totals
 from genutil.schedules import make_schedule
 from genutil.training import Training
@@ -96,6 +97,9 @@ def work(fabric: Fabric, experiment: Experiment) -> dict[str, Any]:
             costs = profile(parts)
             print(costs)
             results["profile"] = costs.to_dict()
+        if experiment.picture:
+            draw(parts.network, experiment.image_size, experiment.in_channels, experiment.picture)
+            print(f"picture: {experiment.picture}")
         print(_summary(parts, results))
     return results
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,12 @@ from models.neural_graph import StaticNeuralGraph
 from models.sparse import channel_graphs
 
 NAMES = [app_files.app_name(path) for path in app_files.experiments()]
+SLOW = ("resnet110", "resnet164", "resnet1001", "wrn_40", "wrn_16_8", "wrn_28", "resnext", "resnet50", "resnet56_dnw")
+"""Parts of the names of networks that take long; the others of their kind are smaller."""
+
+
+def marked(name: str) -> Any:
+    return pytest.param(name, marks=[pytest.mark.slow] if any(part in name for part in SLOW) else [])
 
 
 def experiment_of(name: str) -> Experiment:
@@ -60,7 +67,7 @@ def gradients_of_nodes(network: nn.Module) -> Iterator[tuple[str, Tensor, Tensor
                 yield level.name, gradient.flatten(1) if gradient.dim() > 1 else gradient[:, None], alive.live
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", map(marked, NAMES))
 def test_builds_and_trains_a_step(name, complete_graph):
     experiment = experiment_of(name).but(profile=True)
     if experiment.graph == "fine_tune":

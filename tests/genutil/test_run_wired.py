@@ -124,3 +124,11 @@ def test_damaged_published_weights_are_the_users_mistake(tmp_path: Path):
         (tmp_path / "cut.index").write_bytes(b"short")
         with pytest.raises(UserError, match=word):
             run(experiment(tmp_path, resume=source, evaluate=True))
+
+
+def test_a_picture_comes_with_the_profile(tmp_path: Path):
+    of = experiment(tmp_path, graph="dnw", prune_rate=0.5, profile=True, picture=str(tmp_path / "net.svg"))
+    run(of)
+    assert "wired conv 3x3" in (tmp_path / "net.svg").read_text()
+    with pytest.raises(UserError, match=r"ends in \.png or \.svg"):
+        of.but(picture="net.gif")
