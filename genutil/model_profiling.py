@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
@@ -137,7 +138,12 @@ def acting_parameters(network: nn.Module) -> int:
 
 def live_nodes(network: nn.Module) -> int:
     """Nodes of a wired network that lie on a path from the image to the logits."""
-    return sum(int(alive.live.sum()) for graph in channel_graphs(network).values() for alive in graph.liveness)
+    total = 0
+    for graph in channel_graphs(network).values():
+        for stage in graph.kept:
+            sources = _sources(graph, [level for level in graph.levels if level.stage == stage])
+            total += int((sources.live & sources.nodes).sum())
+    return total
 
 
 def count_2019(network: MobileNetV1Like, image_size: int) -> tuple[int, int]:
@@ -222,35 +228,11 @@ def _row(
     by a later block and at the end. An edge is one parameter; its product with a plane is made once.
     """
     levels = [graph.levels[i] for i in members]
-    sources = sorted({source for level in levels for source in level.sources})
-    width = max(level.edges.columns for level in levels)
-    live, with_output = np.zeros(width, bool), np.zeros(width, bool)
-    kernels = np.zeros(width, int)
-    for level in levels:
-        parts = [(graph.liveness[source].live, _kernel(graph.levels[source])) for source in level.sources]
-        live[: level.edges.columns] |= np.concatenate([alive for alive, _ in parts])
-        kernels[: level.edges.columns] = np.concatenate([np.full(len(alive), taps) for alive, taps in parts])
-        with_output[level.edges.indices] = True
-    nodes = (
-        kernels > 0 if kernels.any() else np.ones(width, bool)
-    )  # a source without the others' kernel hands on a state
-    edges, products, costs = [], [], []
-    for i, level in zip(members, levels, strict=True):
-        alive = np.concatenate([graph.liveness[source].live for source in level.sources])
-        origin = np.concatenate([np.full(graph.levels[source].nodes, source) for source in level.sources])
-        acting = graph.liveness[i].live[level.edges.rows] & (alive & nodes[: len(alive)])[level.edges.indices]
-        taps = np.count_nonzero(level.edges.weight[acting], axis=(1, 2))
-        row, column = level.channels[level.edges.rows[acting]], level.edges.indices[acting]
-        edges.append(row * width + column)
-        products.append(edges[-1] * len(graph.levels) + origin[column])
-        costs.append((taps, taps * math.prod(sizes[i][0])))
-    taps, taps_by_positions = (np.concatenate(column) for column in zip(*costs, strict=True))
-    edge = np.unique(np.concatenate(edges), return_index=True)[1]
-    product = np.unique(np.concatenate(products), return_index=True)[1]
-    parameters = int(taps[edge].sum() + kernels[live].sum())
-    multiply_adds = int(taps_by_positions[product].sum()) + sum(
-        _operations(graph, source, sizes[source]) for source in sources
-    )
+    given = sorted({source for level in levels for source in level.sources})
+    sources = _sources(graph, levels)
+    edge_costs, product_costs = _live_edges(graph, members, sources.nodes, sizes)
+    parameters = int(edge_costs.sum() + sources.kernels[sources.live].sum())
+    multiply_adds = int(product_costs.sum()) + sum(_operations(graph, source, sizes[source]) for source in given)
     if not wired:
         return Layer(name, parameters, multiply_adds, output)
     return WiredLayer(
@@ -261,12 +243,63 @@ def _row(
         possible=sum(graph.layout.possible for graph in wired),
         kept=sum(graph.wiring.kept for graph in wired),
         acting=sum(int(graph.matrix().count_nonzero()) for graph in wired),
-        live=len(edge),
-        nodes=int(nodes.sum()),
-        live_nodes=int((live & nodes).sum()),
-        with_output=int((with_output & nodes).sum()),
+        live=len(edge_costs),
+        nodes=int(sources.nodes.sum()),
+        live_nodes=int((sources.live & sources.nodes).sum()),
+        with_output=int((sources.with_output & sources.nodes).sum()),
         with_input=sum(int(graph.matrix().any(dim=1).sum()) for graph in wired),
     )
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """What the edges of some levels start from, all [columns].
+
+    Attributes:
+        nodes: nodes of the graph; not so a source without the kernel that the others have, which hands on a state.
+        live, with_output: on a path from the image to the logits; with an edge.
+        kernels: taps of the depthwise kernel.
+    """
+
+    nodes: NDArray[np.bool_]
+    live: NDArray[np.bool_]
+    with_output: NDArray[np.bool_]
+    kernels: NDArray[np.int64]
+
+
+def _sources(graph: ChannelGraph, levels: Sequence[Level]) -> _Sources:
+    """The sources of levels of one stage, whose columns are those of the widest or the first of them."""
+    width = max(level.edges.columns for level in levels)
+    live, with_output = np.zeros(width, bool), np.zeros(width, bool)
+    kernels = np.zeros(width, np.int64)
+    for level in levels:
+        parts = [(graph.liveness[source].live, _kernel(graph.levels[source])) for source in level.sources]
+        live[: level.edges.columns] |= np.concatenate([alive for alive, _ in parts])
+        kernels[: level.edges.columns] = np.concatenate([np.full(len(alive), taps) for alive, taps in parts])
+        with_output[level.edges.indices] = True
+    nodes = kernels > 0 if kernels.any() else np.ones(width, bool)
+    return _Sources(nodes, live, with_output, kernels)
+
+
+def _live_edges(
+    graph: ChannelGraph, members: Sequence[int], nodes: NDArray[np.bool_], sizes: Sequence[tuple[Size, Size]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Taps of each live edge between `nodes`, and multiply-adds of each product that is made with it."""
+    edges, products, costs = [], [], []
+    for i in members:
+        level = graph.levels[i]
+        alive = np.concatenate([graph.liveness[source].live for source in level.sources])
+        origin = np.concatenate([np.full(graph.levels[source].nodes, source) for source in level.sources])
+        acting = graph.liveness[i].live[level.edges.rows] & (alive & nodes[: len(alive)])[level.edges.indices]
+        taps = np.count_nonzero(level.edges.weight[acting], axis=(1, 2))
+        row, column = level.channels[level.edges.rows[acting]], level.edges.indices[acting]
+        edges.append(row * len(nodes) + column)
+        products.append(edges[-1] * len(graph.levels) + origin[column])
+        costs.append((taps, taps * math.prod(sizes[i][0])))
+    taps, taps_by_positions = (np.concatenate(column) for column in zip(*costs, strict=True))
+    edge = np.unique(np.concatenate(edges), return_index=True)[1]
+    product = np.unique(np.concatenate(products), return_index=True)[1]
+    return taps[edge], taps_by_positions[product]
 
 
 def _kernel(level: Level) -> int:
