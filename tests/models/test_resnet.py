@@ -211,6 +211,7 @@ def test_what_does_not_exist_is_said(factory, arguments: dict, word: str):
         factory(**arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("saving", "most"), [(False, 18.5), (True, 6.5)])
 def test_resnet1001_trains_within_24_gb_at_batch_128(saving: bool, most: float):
     """GiB that the forward pass keeps for the backward one; a block's own, computed anew, are 0.1 GiB."""
