@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data import digits, folders, torchvision_sets
+from data import digits, folders, records, torchvision_sets
 from data.augmentation import Augmentation
 from data.batches import Batch, Loader, Settings
 from data.memory import MemoryLoader
@@ -26,8 +26,9 @@ SETS: dict[str, Callable[[Request], ImageSet]] = {
     "cifar100": torchvision_sets.cifar100,
     "mnist": torchvision_sets.mnist,
     "imagenet": folders.imagenet,
+    "records": records.read,
 }
-"""The data sets with a name; any other name is a folder's, <data-dir>/<name>/{train,val}/<class>/<image>."""
+"""The data sets with a name; any other name is that of a folder in the data directory, of record files or of images."""
 
 VALIDATION_SEED = 2019
 
@@ -77,6 +78,10 @@ def load(
     std: Sequence[float] | None = None,
     validation_share: float = 0.0,
     skip_unreadable: bool = False,
+    standardise: bool = False,
+    train_records: str | None = None,
+    test_records: str | None = None,
+    label_offset: int | None = None,
 ) -> Data:
     """The data set `name`, from <data_dir>/<name>, for process `rank` of `world_size`.
 
@@ -85,13 +90,18 @@ def load(
     in 0..1) too. `validation_share` of each class's training images is held out as `Data.validation`,
     always the same ones. `download` fetches CIFAR and MNIST where absent: of several processes on a
     machine, let one call this first. `verify` compares their md5 sums with the published ones; CIFAR's
-    files are pickles, so that reading those that are trusted without can run code.
+    files are pickles, so that reading those that are trusted without can run code. `standardise`
+    normalises every image by its own mean and deviation. TFRecord files are read where <data_dir>/<name> holds
+    them, or where `name` is records and `train_records` and `test_records` say which (a file, a folder, a
+    pattern; relative to `data_dir` where there is no such path); `label_offset` is the number that their labels
+    count from.
 
     Raises FileNotFoundError where the data set is not there, ValueError where it is not as it should be or
     does not fit the arguments. Loaders raise ValueError at the first image that cannot be read.
     """
     directory = None if data_dir is None else Path(data_dir).expanduser()
-    image_set = _find(Request(name, directory, in_channels, download, verify))
+    given = train_records, test_records, label_offset
+    image_set = _find(Request(name, directory, in_channels, download, verify, *given))
     channels = _channels(name, image_set, in_channels)
     mean = _per_channel("mean", mean, image_set.mean, channels)
     std = _per_channel("std", std, image_set.std, channels)
@@ -106,6 +116,7 @@ def load(
         seed=seed,
         workers=workers,
         skip_unreadable=skip_unreadable,
+        standardise=standardise,
     )
     place = Place(rank, world_size)
     train, held = _split(image_set.train.labels, validation_share)
@@ -134,6 +145,8 @@ def _find(request: Request) -> ImageSet:
             f"there is no data set {request.name}: its name is one of {', '.join(SETS)}, "
             f"or that of a folder with {request.folder}/{{train,val}}/<class>/<image>"
         )
+    if request.data_dir is not None and records.holds_records(request.folder):
+        return records.read(request)
     return folders.any_folder(request)
 
 

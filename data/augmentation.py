@@ -76,7 +76,7 @@ class Windows:
     """
 
     def __init__(self, pixels: Tensor, augmentation: PadCropFlip) -> None:
-        pad = augmentation.pad
+        self.pad = pad = augmentation.pad
         self.size = pixels.shape[1:]
         self.flip = augmentation.flip
         padded = F.pad(pixels, (pad, pad, pad, pad)).contiguous()
@@ -87,6 +87,17 @@ class Windows:
         rows = torch.arange(height) * self._row
         self._offsets = (torch.arange(channels)[:, None] * plane + rows).flatten().to(pixels.device)
 
+    def inside(self, moves: Moves) -> Tensor:
+        """bool [n, 1, height, width]: which pixels of the crops lie in the image, and not in its padding."""
+        _, height, width = self.size
+        rows, columns = (self._within(start, extent) for start, extent in ((moves.top, height), (moves.left, width)))
+        columns = torch.where(moves.flips[:, None], columns.flip(1), columns) if self.flip else columns
+        return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+    def _within(self, start: Tensor, extent: int) -> Tensor:
+        place = start[:, None] + torch.arange(extent, device=start.device)
+        return (place >= self.pad) & (place < self.pad + extent)
+
     def gather(self, indices: Tensor, moves: Moves) -> Tensor:
         """uint8 [n, channels, height, width] for indices int64 [n], each image with its own move."""
         first = indices * self._image + moves.top * self._row + moves.left
@@ -96,7 +107,7 @@ class Windows:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """uint8 [n, channels, size, size]: antialiased bilinear; the same tensor where it has that size."""
+    """[n, channels, size, size], uint8 or float: antialiased bilinear; the same tensor where it has that size."""
     if images.shape[-2:] == (size, size):
         return images
     return v2.functional.resize(images, [size, size], antialias=True)
@@ -105,6 +116,16 @@ def resize(images: Tensor, size: int) -> Tensor:
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """float32 from uint8 [n, channels, height, width]: (images / 255 - mean) / std, both [channels, 1, 1]."""
     return images.float().div_(255).sub_(mean).div_(std)
+
+
+def own_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each image's pixel values, [n, 1, 1, 1], of uint8 [n, channels, height, width].
+
+    A deviation is at least 1/sqrt(values), so that an image of one colour can be divided by it.
+    """
+    values = images.float()
+    deviation, mean = torch.std_mean(values, dim=(1, 2, 3), correction=0, keepdim=True)
+    return mean, deviation.clamp_(min=values[:1].numel() ** -0.5)
 
 
 @dataclass(frozen=True)

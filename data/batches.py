@@ -41,7 +41,10 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the loaders of a data set share. mean and std: [channels, 1, 1] on the device."""
+    """What the loaders of a data set share. mean and std: [channels, 1, 1] on the device.
+
+    With `standardise` every image is normalised by its own mean and deviation instead.
+    """
 
     image_size: int
     mean: Tensor
@@ -50,3 +53,4 @@ class Settings:
     seed: int
     workers: int = 0
     skip_unreadable: bool = False
+    standardise: bool = False

@@ -57,6 +57,10 @@ class FolderImages:
         if empty := [name for name, count in zip(self.class_names, counts.tolist(), strict=True) if not count]:
             raise ValueError(f"{folder / empty[0]} has no images ({len(empty)} such class folder(s))")
 
+    def paths(self) -> list[str]:
+        """The path of every image."""
+        return [str(Path(self.folder, name)) for name in self._names]
+
     def decode(self, index: int) -> Tensor:
         """uint8 [channels, height, width]; raises `UnreadableImageError`."""
         path = Path(self.folder, self._names[index])

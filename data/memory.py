@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from data.augmentation import Moves, PadCropFlip, Windows, normalise, resize
+from data.augmentation import Moves, PadCropFlip, Windows, normalise, own_statistics, resize
 from data.batches import Batch, Settings
 from data.sources import MemoryImages
 from data.steps import Steps, epoch_generator, shuffled
+
+STATISTICS_OF = 4096  # images at a time
 
 
 class MemoryLoader:
@@ -35,6 +37,9 @@ class MemoryLoader:
         self.augmentation = augmentation
         pixels = images.pixels[indices].to(settings.device)
         self._labels = images.labels[indices].to(settings.device)
+        if settings.standardise:
+            parts = [own_statistics(part) for part in pixels.split(STATISTICS_OF)]
+            self._means, self._deviations = (torch.cat(column) for column in zip(*parts, strict=True))
         self._pixels = pixels if augmentation is None else Windows(pixels, augmentation)
 
     def __len__(self) -> int:
@@ -46,8 +51,12 @@ class MemoryLoader:
         for number in range(start, len(self.steps)):
             step = self.steps[number]
             part = slice(step.start, step.stop)
-            images = self._gather(order[part], moves[part] if moves else None)
-            yield Batch(self._finish(images), self._labels.index_select(0, order[part]), step.total)
+            chosen, own_moves = order[part], moves[part] if moves else None
+            images = self._gather(chosen, own_moves)
+            finished = (
+                self._standardised(images, chosen, own_moves) if self.settings.standardise else self._finish(images)
+            )
+            yield Batch(finished, self._labels.index_select(0, chosen), step.total)
 
     def _draw(self, epoch: int) -> tuple[Tensor, Moves | None]:
         images, device = len(self._labels), self.settings.device
@@ -61,6 +70,13 @@ class MemoryLoader:
         if isinstance(self._pixels, Windows):
             return self._pixels.gather(indices, moves)
         return self._pixels.index_select(0, indices)
+
+    def _standardised(self, images: Tensor, indices: Tensor, moves: Moves | None) -> Tensor:
+        """By the statistics of the whole image; what a crop has of the padding is 0 after that, not before."""
+        images = (images - self._means[indices]) / self._deviations[indices]
+        if moves is not None and isinstance(self._pixels, Windows):
+            images = images * self._pixels.inside(moves)
+        return resize(images, self.settings.image_size).expand(-1, len(self.settings.mean), -1, -1)
 
     def _finish(self, images: Tensor) -> Tensor:
         settings = self.settings

@@ -83,13 +83,20 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Request:
-    """Which data set is wanted, where it lies, and what may be done to get it."""
+    """Which data set is wanted, where it lies, and what may be done to get it.
+
+    For TFRecord files: which ones (a file, a folder, a pattern; those of `folder` where absent), and the number that
+    their labels count from (by their form where absent).
+    """
 
     name: str
     data_dir: Path | None
     in_channels: int | None = None
     download: bool = True
     verify: bool = True
+    train_records: str | None = None
+    test_records: str | None = None
+    label_offset: int | None = None
 
     @property
     def folder(self) -> Path:

@@ -9,13 +9,21 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from data.augmentation import ResizedCentre, ResizedCropFlip, mixed_seed, normalise, torch_seeded
+from data.augmentation import (
+    ResizedCentre,
+    ResizedCropFlip,
+    mixed_seed,
+    normalise,
+    own_statistics,
+    torch_seeded,
+)
 from data.batches import Batch, Settings
 from data.sources import Source, UnreadableImageError
 from data.steps import Steps, epoch_generator, shuffled
@@ -135,6 +143,9 @@ class StreamLoader:
         settings = self.settings
         on_device = images.to(settings.device, non_blocking=True)
         labels = self.source.labels[indices].to(settings.device)
+        if settings.standardise:
+            mean, deviation = own_statistics(on_device)
+            return Batch((on_device - mean) / deviation, labels, total)
         return Batch(normalise(on_device, settings.mean, settings.std), labels, total)
 
 
@@ -142,17 +153,21 @@ def _as_it_is(result: Result) -> Result:
     return result
 
 
-def _worker_options(workers: int) -> dict[str, Any]:
-    """Workers are forked from a clean server process: forking a program that has threads can hang."""
-    if workers == 0:
-        return {"num_workers": 0}
+def process_context() -> BaseContext:
+    """How processes are started: forked from a clean server, for forking a program that has threads can hang."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(["torch", "torchvision.transforms.v2", "PIL.Image"])
+    return context
+
+
+def _worker_options(workers: int) -> dict[str, Any]:
+    if workers == 0:
+        return {"num_workers": 0}
     return {
         "num_workers": workers,
-        "multiprocessing_context": context,
+        "multiprocessing_context": process_context(),
         "persistent_workers": True,
         "prefetch_factor": BATCHES_AHEAD,
         "worker_init_fn": _begin_worker,

@@ -1,0 +1,476 @@
+"""TFRecord files made from folders of images, from ImageNet's archives, or from any data set that the project knows."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from tqdm import tqdm
+
+from data.augmentation import PadCropFlip
+from data.folders import FolderImages
+from data.record_files import Features, write_records
+from data.records import DESCRIPTION
+from data.sources import Images, ImageSet, MemoryImages
+from data.streams import process_context
+
+TRAIN_ARCHIVE, VALIDATION_ARCHIVE = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+VALIDATION_LABELS = "synset_labels.txt"
+SHUFFLE_SEED = 2019
+
+
+class Records(Protocol):
+    """Records made one at a time, by index. Pickled once for each process."""
+
+    names: Sequence[str]
+    """What each record is made from, unchanged from one call to the next."""
+
+    def record(self, index: int) -> Features: ...
+
+
+def raw_record(pixels: np.ndarray, label: int) -> Features:
+    """An image as uint8 [height, width, channels], and its class."""
+    height, width = pixels.shape[:2]
+    return {
+        "height": (height, "int"),
+        "width": (width, "int"),
+        "label": (label, "int"),
+        "image/raw": (np.ascontiguousarray(pixels).tobytes(), "byte"),
+    }
+
+
+def photograph_record(data: bytes, label: int, synset: str, name: str) -> Features:
+    """A photograph as an RGB JPEG in ImageNet's form; `label` counts from 1. Grey JPEGs stay as they are.
+
+    PNG files and CMYK JPEGs, which ImageNet has too, are converted. Raises ValueError where it is no image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+                converted = io.BytesIO()
+                image.convert("RGB").save(converted, "JPEG", quality=100)
+                data = converted.getvalue()
+    except Exception as error:  # each of Pillow's formats has its own ways to fail
+        raise ValueError(f"{name} cannot be read as an image ({error})") from error
+    return {
+        "image/encoded": (data, "byte"),
+        "image/class/label": (label, "int"),
+        "image/class/synset": (synset.encode(), "byte"),
+        "image/height": (height, "int"),
+        "image/width": (width, "int"),
+        "image/channels": (3, "int"),
+        "image/colorspace": (b"RGB", "byte"),
+        "image/format": (b"JPEG", "byte"),
+        "image/filename": (Path(name).name.encode(), "byte"),
+    }
+
+
+# --- a folder of images and a folder of labels
+
+
+def _order(path: Path) -> tuple[int, int, str]:
+    return (0, int(path.stem), "") if path.stem.isdecimal() else (1, 0, path.stem)
+
+
+def label_pairs(image_dir: Path, label_dir: Path) -> list[tuple[Path, int]]:
+    """Each image with the integer that the text file of its name holds, 0.png with 0.txt, numbers in their order.
+
+    Raises FileNotFoundError or ValueError naming the image or label that has no partner, or no integer.
+    """
+    for folder in (image_dir, label_dir):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+    images = sorted(
+        (path for path in image_dir.iterdir() if path.suffix.lower() in IMG_EXTENSIONS and path.name[0] != "."),
+        key=_order,
+    )
+    if not images:
+        raise ValueError(f"{image_dir} has no images")
+    stems: dict[str, Path] = {}
+    for path in images:
+        if path.stem in stems:
+            raise ValueError(
+                f"{stems[path.stem].name} and {path.name} in {image_dir} would share the label {path.stem}.txt"
+            )
+        stems[path.stem] = path
+    for path in sorted(label_dir.glob("*.txt"), key=_order):
+        if path.stem not in stems:
+            raise ValueError(f"the label {path} has no image in {image_dir}")
+    return [(path, _label(label_dir / f"{path.stem}.txt", path)) for path in images]
+
+
+def _label(path: Path, image: Path) -> int:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise ValueError(f"the image {image.name} has no label: there is no {path}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the label {path} is no text") from None
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"the label {path} must be an integer, not {text[:40]!r}") from None
+
+
+def write_labelled(image_dir: Path, label_dir: Path, path: Path, progress: bool = True) -> int:
+    """Write the raw records of a folder of images and one of labels into one file; their number.
+
+    All images have as many channels as the first, 1 or 3. Raises as `label_pairs`, or ValueError at an image that
+    cannot be read; no file is left then.
+    """
+    pairs = label_pairs(image_dir, label_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def records() -> Iterator[Features]:
+        mode = None
+        for image_path, label in tqdm(pairs, desc=path.name, unit="image", disable=not progress):
+            try:
+                with Image.open(image_path) as image:
+                    mode = mode or ("L" if image.mode in ("1", "L", "I;16") else "RGB")
+                    pixels = np.asarray(image.convert(mode))
+            except Exception as error:  # each of Pillow's formats has its own ways to fail
+                raise ValueError(f"{image_path} cannot be read as an image ({error})") from error
+            yield raw_record(pixels, label)
+
+    return write_records(path, records())
+
+
+# --- shards
+
+
+def shard_name(name: str, shard: int, shards: int) -> str:
+    return f"{name}-{shard:05d}-of-{shards:05d}"
+
+
+def write_shards(
+    records: Records,
+    folder: Path,
+    name: str,
+    shards: int,
+    *,
+    shuffle: bool,
+    processes: int = 1,
+    progress: bool = True,
+) -> int:
+    """Write records into `shards` files of `folder`, those that are not there yet; the number of records written.
+
+    Every record is in one file. `shuffle` deals them out at random, always in the same way. Files appear whole; a
+    call that was interrupted goes on with what is missing.
+
+    Raises ValueError where the folder holds files of this name made from other records or into another number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    count = len(records.names)
+    if not 1 <= shards <= count:
+        raise ValueError(f"{count} records fit into 1 to {count} files, not {shards}")
+    _check_plan(folder, name, records, shards)
+    order = np.random.default_rng(SHUFFLE_SEED).permutation(count) if shuffle else np.arange(count)
+    parts = np.array_split(order, shards)
+    missing = [shard for shard in range(shards) if not (folder / shard_name(name, shard, shards)).exists()]
+    done = count - sum(len(parts[shard]) for shard in missing)
+    jobs = [(folder / shard_name(name, shard, shards), parts[shard]) for shard in missing]
+    with tqdm(total=count, initial=done, desc=name, unit="image", disable=not progress) as bar:
+        for written in _written(records, jobs, processes):
+            bar.update(written)
+    return count - done
+
+
+def _check_plan(folder: Path, name: str, records: Records, shards: int) -> None:
+    """Note what the files are made from, or compare it with what was noted."""
+    names = hashlib.sha256("\n".join(records.names).encode("utf-8", "surrogateescape")).hexdigest()
+    plan = {"records": len(records.names), "shards": shards, "made_from": names}
+    noted = folder / f".{name}.plan.json"
+    found = sorted(folder.glob(f"{name}-*-of-*"))
+    if found and (not noted.exists() or json.loads(noted.read_text(encoding="utf-8")) != plan):
+        raise ValueError(
+            f"{folder} holds {found[0].name}, made from other images or into another number of files: "
+            "remove these files, or write into another folder"
+        )
+    for path in folder.glob(f".{name}-*.tmp"):
+        path.unlink()
+    noted.write_text(json.dumps(plan), encoding="utf-8")
+
+
+def _written(records: Records, jobs: Sequence[tuple[Path, np.ndarray]], processes: int) -> Iterator[int]:
+    """How many records each finished file has, as they finish."""
+    if processes <= 1 or len(jobs) <= 1:
+        for path, indices in jobs:
+            yield _write_shard(records, path, indices)
+        return
+    with ProcessPoolExecutor(min(processes, len(jobs)), process_context(), _begin, (records,)) as pool:
+        futures: list[Future[int]] = [pool.submit(_work, *job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+_own: Records
+
+
+def _begin(records: Records) -> None:
+    global _own
+    _own = records
+    torch.set_num_threads(1)
+
+
+def _work(path: Path, indices: np.ndarray) -> int:
+    return _write_shard(_own, path, indices)
+
+
+def _write_shard(records: Records, path: Path, indices: np.ndarray) -> int:
+    return write_records(path, (records.record(int(index)) for index in indices))
+
+
+def describe(folder: Path, **facts: Any) -> None:
+    """Note beside record files what a reader of the images wants to know: names of the classes, mean, deviation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{DESCRIPTION}.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(folder / DESCRIPTION)
+
+
+# --- photographs: in class folders, or in ImageNet's archives
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Files of photographs, or parts of an archive.
+
+    Attributes:
+        names: of each photograph; where there is no archive, its path.
+        labels: of each, an index of `synsets`.
+        archive: the file that holds them all, at `places` (offset and length of each).
+    """
+
+    names: Sequence[str]
+    labels: Sequence[int]
+    synsets: Sequence[str]
+    archive: Path | None = None
+    places: Sequence[tuple[int, int]] = ()
+
+    def record(self, index: int) -> Features:
+        label = self.labels[index]
+        return photograph_record(self._data(index), label + 1, self.synsets[label], self.names[index])
+
+    def _data(self, index: int) -> bytes:
+        if self.archive is None:
+            return Path(self.names[index]).read_bytes()
+        offset, length = self.places[index]
+        with self.archive.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), length, offset)
+
+
+def class_folders(folder: Path) -> Photographs:
+    """The images in <folder>/<class>/. Raises ValueError where a class has none, or there is no class."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    images = FolderImages(folder, 3)
+    return Photographs(images.paths(), images.labels.tolist(), images.class_names)
+
+
+def write_image_folders(
+    folder: Path, out: Path, shards: int, *, processes: int = 1, progress: bool = True
+) -> dict[str, int]:
+    """Shards of <folder>/{train,val}/<class>/<image> in <out>/{train,validation}; records written of each.
+
+    Without such folders in it, `folder` is taken to hold the class folders themselves, and `out` gets train alone.
+    """
+    splits = {"train": folder / "train", "validation": folder / "val"}
+    if not splits["train"].is_dir():
+        splits = {"train": folder}
+    found = {name: class_folders(place) for name, place in splits.items()}
+    names = found["train"].synsets
+    for name, photographs in found.items():
+        if photographs.synsets != names:
+            raise ValueError(f"the classes of {splits[name]} are not those of {splits['train']}")
+    describe(out, class_names=names)
+    return {
+        name: write_shards(
+            photographs,
+            out / name,
+            name,
+            min(shards, len(photographs.names)),
+            shuffle=name == "train",
+            processes=processes,
+            progress=progress,
+        )
+        for name, photographs in found.items()
+    }
+
+
+class _Part(io.RawIOBase):
+    """A stretch of a file as a file of its own."""
+
+    def __init__(self, path: Path, offset: int, length: int) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._offset, self._length, self._place = offset, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._length}[whence]
+        self._place = start + offset
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        length = max(0, min(len(buffer), self._length - self._place))
+        data = os.pread(self._file.fileno(), length, self._offset + self._place)
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _members(path: Path, offset: int, length: int) -> Iterator[tuple[str, int, int]]:
+    """Name, offset in the whole file, and length of every file of a tar archive that is a part of a file."""
+    part = _Part(path, offset, length)
+    try:
+        with io.BufferedReader(part) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
+                if member.isfile():
+                    yield Path(member.name).name, offset + member.offset_data, member.size
+    except tarfile.TarError as error:
+        raise ValueError(f"{path} is damaged, or no tar archive ({error})") from error
+
+
+def _whole(path: Path) -> Iterator[tuple[str, int, int]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}")
+    return _members(path, 0, path.stat().st_size)
+
+
+def training_archive(path: Path, progress: bool = True) -> Photographs:
+    """ImageNet's training archive: a tar archive a class, each named after its WNID; classes in their order."""
+    names, labels, places = [], [], []
+    classes = sorted((name, offset, length) for name, offset, length in _whole(path) if name.endswith(".tar"))
+    if not classes:
+        raise ValueError(f"{path} has no archives of classes, such as n01440764.tar")
+    for label, (_, offset, length) in enumerate(tqdm(classes, desc=f"listing {path.name}", disable=not progress)):
+        for name, place, size in sorted(_members(path, offset, length)):
+            names.append(name)
+            labels.append(label)
+            places.append((place, size))
+    return Photographs(names, labels, [name.removesuffix(".tar") for name, _, _ in classes], path, places)
+
+
+def validation_archive(path: Path, labels_path: Path, synsets: Sequence[str]) -> Photographs:
+    """ImageNet's validation archive; `labels_path` has a line with the WNID of each image, in the order of names."""
+    if not labels_path.is_file():
+        raise FileNotFoundError(f"there is no {labels_path}")
+    found = sorted(_whole(path))
+    lines = labels_path.read_text(encoding="utf-8").split()
+    if len(lines) != len(found):
+        raise ValueError(f"{labels_path} has {len(lines)} labels for the {len(found)} images of {path.name}")
+    numbers = {synset: label for label, synset in enumerate(synsets)}
+    if unknown := [line for line in lines if line not in numbers]:
+        raise ValueError(f"{labels_path} names {unknown[0]}, which {TRAIN_ARCHIVE} has no class of")
+    names, places = [name for name, _, _ in found], [(offset, length) for _, offset, length in found]
+    return Photographs(names, [numbers[line] for line in lines], synsets, path, places)
+
+
+def write_imagenet(
+    raw: Path,
+    out: Path,
+    *,
+    train_shards: int = 1024,
+    validation_shards: int = 128,
+    processes: int = 1,
+    progress: bool = True,
+) -> dict[str, int]:
+    """Shards of ILSVRC2012 in <out>/{train,validation} from its two archives and the labels of the second, in `raw`.
+
+    Labels count the sorted WNIDs from 1. Called again it goes on with the shards that are missing. Returns the number
+    of records written of each. Raises FileNotFoundError or ValueError where an archive is missing, damaged, or does
+    not fit.
+    """
+    for name in (TRAIN_ARCHIVE, VALIDATION_ARCHIVE, VALIDATION_LABELS):
+        if not (raw / name).is_file():
+            raise FileNotFoundError(f"there is no {raw / name}")
+    train = training_archive(raw / TRAIN_ARCHIVE, progress)
+    validation = validation_archive(raw / VALIDATION_ARCHIVE, raw / VALIDATION_LABELS, train.synsets)
+    describe(out, class_names=list(train.synsets))
+    parts = {"train": (train, train_shards), "validation": (validation, validation_shards)}
+    return {
+        name: write_shards(
+            photographs,
+            out / name,
+            name,
+            shards,
+            shuffle=name == "train",
+            processes=processes,
+            progress=progress,
+        )
+        for name, (photographs, shards) in parts.items()
+    }
+
+
+# --- any data set
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """The images of a part of a data set, undistorted, as raw records."""
+
+    images: Images
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [str(label) for label in self.images.labels.tolist()]
+
+    def record(self, index: int) -> Features:
+        return raw_record(self._pixels(index).permute(1, 2, 0).numpy(), int(self.images.labels[index]))
+
+    def _pixels(self, index: int) -> Tensor:
+        images = self.images
+        return images.pixels[index] if isinstance(images, MemoryImages) else images.decode(index)
+
+
+def write_image_set(image_set: ImageSet, out: Path, shards: int = 1, progress: bool = True) -> dict[str, int]:
+    """Raw records of a data set's training and test images, in <out>/{train,test}.tfrecord or so many shards.
+
+    Photographs in class folders become records in ImageNet's form, as `write_image_folders` makes them.
+    Returns the number of records written of each part.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    augmentation = image_set.augmentation
+    moves = {"pad": augmentation.pad, "flip": augmentation.flip} if isinstance(augmentation, PadCropFlip) else {}
+    facts = {"class_names": list(image_set.class_names), "mean": image_set.mean, "std": image_set.std, **moves}
+    describe(out, image_size=image_set.image_size, **facts)
+    written = {}
+    for name, images in (("train", image_set.train), ("test", image_set.test)):
+        records: Records = RawImages(images)
+        if isinstance(images, FolderImages):
+            records = Photographs(images.paths(), images.labels.tolist(), images.class_names)
+        if shards > 1:
+            written[name] = write_shards(records, out, name, shards, shuffle=name == "train", progress=progress)
+            continue
+        order = tqdm(range(len(images.labels)), desc=name, unit="image", disable=not progress)
+        written[name] = write_records(out / f"{name}.tfrecord", map(records.record, order))
+    return written

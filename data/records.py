@@ -1,0 +1,269 @@
+"""Data sets in TFRecord files: raw pixels with a label, or encoded photographs in ImageNet's form.
+
+Two forms of tf.train.Example are read. Raw: `height`, `width`, `label` int64, `image/raw` uint8 [height, width,
+channels]. Encoded: `image/encoded` JPEG or PNG, `image/class/label` int64 counted from 1, 0 being the background.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from data.augmentation import PadCropFlip, ResizedCropFlip
+from data.folders import IMAGENET_MEAN, IMAGENET_STD, MODES, PackedNames
+from data.record_files import HEAD, Frame, find_int, frames, parse, read_record
+from data.sources import ImageSet, MemoryImages, Request, UnreadableImageError
+
+LABELS = {b"label": "raw", b"image/class/label": "encoded"}
+TRAIN, TEST = ("train",), ("validation", "val", "test")
+SUFFIXES = (".tfrecord", ".tfrecords")
+DESCRIPTION = "records.json"
+MEMORY_BYTES = 4 * 2**30
+"""Raw images of one size are kept in memory up to so many bytes; more, or others, are read one at a time."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where every record of some files lies: file and label int64 [records], frame int64 [records, 2]."""
+
+    files: tuple[Path, ...]
+    form: Literal["raw", "encoded"]
+    file: np.ndarray
+    frame: np.ndarray
+    label: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+def record_files(place: Path, names: Sequence[str] = ()) -> list[Path]:
+    """The record files that `place` means, sorted: itself, those in a folder, or those that match it as a pattern.
+
+    In a folder: every file named *.tfrecord or *.tfrecords or <name>-00000-of-00008, for each of `names` where given.
+    """
+    if place.is_file():
+        return [place]
+    if place.is_dir():
+        return sorted(path for path in place.iterdir() if path.is_file() and _is_record_file(path.name, names))
+    return sorted(place.parent.glob(place.name)) if place.parent.is_dir() else []
+
+
+def _is_record_file(name: str, names: Sequence[str]) -> bool:
+    if name.startswith("."):
+        return False
+    stem, _, count = name.rpartition("-of-")
+    sharded = count.isdecimal() and stem.rpartition("-")[2].isdecimal()
+    own = name.startswith(tuple(names)) if names else True
+    return own and (sharded or name.endswith(SUFFIXES))
+
+
+def holds_records(folder: Path) -> bool:
+    """Whether a data set's folder is one of records: train and test files in it, or in folders of those names."""
+    return bool(_split(folder, TRAIN)) and bool(_split(folder, TEST))
+
+
+def _split(folder: Path, names: Sequence[str]) -> list[Path]:
+    for name in names:
+        found = record_files(folder / name) if (folder / name).is_dir() else []
+        if found := found or (record_files(folder, [name]) if folder.is_dir() else []):
+            return found
+    return []
+
+
+def make_index(files: Sequence[Path]) -> Index:
+    """Find the records of some files and their labels. Raises ValueError where one is damaged, or has no label.
+
+    It is kept beside the first file, where that is allowed, and made anew when a file has changed.
+    """
+    cache = files[0].parent / f".{files[0].name}.index.npz"
+    stamp = json.dumps([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files])
+    with suppress(OSError, ValueError, KeyError), np.load(cache, allow_pickle=False) as kept:
+        if str(kept["stamp"]) == stamp:
+            return Index(tuple(files), str(kept["form"]), kept["number"], kept["frame"], kept["label"])
+    index = _read_index(files)
+    _keep(cache, stamp, index)
+    return index
+
+
+def _keep(cache: Path, stamp: str, index: Index) -> None:
+    temporary = cache.with_name(f"{cache.name}.tmp.npz")
+    with suppress(OSError):
+        np.savez(temporary, stamp=stamp, form=index.form, number=index.file, frame=index.frame, label=index.label)
+        temporary.replace(cache)
+
+
+def _read_index(files: Sequence[Path]) -> Index:
+    key, where, found, labels = None, [], [], []
+    for number, path in enumerate(files):
+        for frame, data in frames(path):
+            try:
+                key = key or next((key for key in LABELS if find_int(data, key) is not None), None)
+                label = find_int(data, key) if key else None
+            except ValueError as error:
+                raise ValueError(f"{path}: the record at byte {frame.offset - HEAD} is damaged: {error}") from error
+            if label is None:
+                wanted = " or ".join(name.decode() for name in ([key] if key else LABELS))
+                raise ValueError(f"{path}: the record at byte {frame.offset - HEAD} has no integer {wanted}")
+            where.append(number)
+            found.append(frame)
+            labels.append(label)
+    if not labels:
+        raise ValueError(f"{files[0]} holds no records" + (f", nor do {len(files) - 1} others" if files[1:] else ""))
+    frame_array = np.array(found, dtype=np.int64).reshape(-1, 2)
+    return Index(tuple(files), LABELS[key], np.array(where), frame_array, np.array(labels, dtype=np.int64))
+
+
+class RecordImages:
+    """A `Source`: the images of some record files, in their order."""
+
+    def __init__(self, index: Index, channels: int, label_offset: int) -> None:
+        self.channels = channels
+        self.form = index.form
+        self.labels = torch.from_numpy(index.label) - label_offset
+        self._names = PackedNames([str(path) for path in index.files])
+        self._file = torch.from_numpy(index.file)
+        self._frame = torch.from_numpy(index.frame)
+
+    def decode(self, index: int) -> Tensor:
+        """uint8 [channels, height, width]; raises `UnreadableImageError`."""
+        path, frame = self._names[int(self._file[index])], Frame(*self._frame[index].tolist())
+        try:
+            return self._pixels(parse(read_record(path, frame)))
+        except Exception as error:  # each of Pillow's formats has its own ways to fail
+            told = str(error)
+            place = told if told.startswith(path) else f"{path}: the image at byte {frame.offset - HEAD} ({told})"
+            raise UnreadableImageError(place) from error
+
+    def _pixels(self, features: dict[str, Any]) -> Tensor:
+        if self.form == "raw":
+            return _channels(raw_pixels(features), self.channels)
+        with Image.open(io.BytesIO(features["image/encoded"])) as image:
+            return pil_to_tensor(image.convert(MODES[self.channels]))
+
+
+def raw_pixels(features: dict[str, Any]) -> Tensor:
+    """uint8 [channels, height, width] of a raw example. Raises ValueError where the bytes are not of that size."""
+    missing = [key for key in ("height", "width", "image/raw") if not features.get(key)]
+    if missing:
+        raise ValueError(f"there is no {missing[0]}")
+    (height,), (width,), data = features["height"], features["width"], features["image/raw"]
+    channels, rest = divmod(len(data), height * width)
+    if rest or channels not in MODES:
+        raise ValueError(f"image/raw has {len(data)} bytes for {height}x{width} pixels")
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(height, width, channels).permute(2, 0, 1)
+
+
+def _channels(pixels: Tensor, channels: int) -> Tensor:
+    if len(pixels) == channels:
+        return pixels
+    if len(pixels) != 1:
+        raise ValueError(f"the image has {len(pixels)} channels, not {channels}")
+    return pixels.expand(channels, -1, -1)
+
+
+def read(request: Request) -> ImageSet:
+    """The records in <data-dir>/<name>, or in the files, folders or patterns that the request names.
+
+    Raises FileNotFoundError where there are none, ValueError where they are damaged or do not fit one another.
+    """
+    train = _files(request, request.train_records, TRAIN)
+    test = _files(request, request.test_records, TEST)
+    indices = make_index(train), make_index(test)
+    if indices[0].form != indices[1].form:
+        raise ValueError(f"{train[0]} holds {indices[0].form} images and {test[0]} {indices[1].form} ones")
+    described = _description(train[0])
+    return _raw_set(request, indices, described) if indices[0].form == "raw" else _encoded(request, indices, described)
+
+
+def _files(request: Request, place: str | None, names: Sequence[str]) -> list[Path]:
+    if place is None:
+        found, wanted = _split(request.folder, names), f"{request.folder}/{names[0]}*.tfrecord"
+    else:
+        path = Path(place).expanduser()
+        if not path.is_absolute() and not path.exists() and request.data_dir is not None:
+            path = request.data_dir / path
+        found, wanted = record_files(path), str(path)
+    if not found:
+        raise FileNotFoundError(f"there are no TFRecord files at {wanted}")
+    return found
+
+
+def _description(file: Path) -> dict[str, Any]:
+    """What our writer noted beside its files, or beside their folder; nothing for the files of others."""
+    for folder in (file.parent, file.parent.parent):
+        with suppress(FileNotFoundError):
+            try:
+                described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{folder / DESCRIPTION} is no JSON ({error})") from error
+            if not isinstance(described, dict):
+                raise ValueError(f"{folder / DESCRIPTION} holds no object")
+            return described
+    return {}
+
+
+def _class_names(indices: tuple[Index, Index], offset: int, described: dict[str, Any]) -> list[str]:
+    lowest = min(int(index.label.min()) for index in indices) - offset
+    if lowest < 0:
+        raise ValueError(f"the least label is {lowest + offset}, and label_offset is {offset}")
+    highest = max(int(index.label.max()) for index in indices) - offset
+    names = described.get("class_names")
+    return names if names else [str(label) for label in range(highest + 1)]
+
+
+def _raw_set(request: Request, indices: tuple[Index, Index], described: dict[str, Any]) -> ImageSet:
+    offset = request.label_offset or 0
+    first = raw_pixels(parse(read_record(indices[0].files[0], Frame(*indices[0].frame[0].tolist()))))
+    sources = [RecordImages(index, len(first), offset) for index in indices]
+    size = first.shape[1]
+    total = sum(map(len, indices)) * first.numel()
+    images = [_in_memory(source, first.shape) if total <= MEMORY_BYTES else None for source in sources]
+    flip = bool(described.get("flip", len(first) == 3))
+    mean = described.get("mean") or [0.5] * len(first)
+    std = described.get("std") or [0.25] * len(first)
+    if all(image is not None for image in images):
+        parts, augmentation = images, PadCropFlip(pad=described.get("pad", max(1, size // 8)), flip=flip)
+    else:
+        parts, augmentation = sources, ResizedCropFlip()
+    names = _class_names(indices, offset, described)
+    return ImageSet(*parts, names, size, tuple(mean), tuple(std), augmentation)
+
+
+def _in_memory(source: RecordImages, shape: torch.Size) -> MemoryImages | None:
+    """All images, where they have one square shape."""
+    if shape[1] != shape[2]:
+        return None
+    pixels = torch.empty(len(source.labels), *shape, dtype=torch.uint8)
+    for index in range(len(pixels)):
+        image = source.decode(index)
+        if image.shape != shape:
+            return None
+        pixels[index] = image
+    return MemoryImages(pixels, source.labels)
+
+
+def _encoded(request: Request, indices: tuple[Index, Index], described: dict[str, Any]) -> ImageSet:
+    offset = 1 if request.label_offset is None else request.label_offset
+    channels = request.in_channels or 3
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if channels == 1:
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    return ImageSet(
+        *(RecordImages(index, channels, offset) for index in indices),
+        class_names=_class_names(indices, offset, described),
+        image_size=described.get("image_size", 224),
+        mean=tuple(described.get("mean") or mean),
+        std=tuple(described.get("std") or std),
+        augmentation=ResizedCropFlip(),
+    )

@@ -1,0 +1,255 @@
+"""Weighted sums along the edges of an acyclic graph, with every node's output and gradient in one buffer.
+
+A stage of a randomly wired network sums the outputs of earlier nodes again and again. Written with autograd's own
+operations, every edge reads and writes whole tensors several times a step. Here the outputs of the nodes lie side by
+side in one buffer, so that all nodes of a level are summed in one batched product. Going backward a node pulls its
+gradient from the nodes that it feeds, in one such product, and the gradient of its sum then takes the place of its
+own output, which nothing needs any more: no second buffer, no accumulation.
+
+Tokens, empty tensors that autograd hands on, put the backward calls in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CACHED_ELEMENTS = 2**19
+
+DENSE_SHARE = 0.4
+"""Share of a rectangle's entries that are edges from which on one batched product beats an operation an edge."""
+
+
+def keep_mask(like: Tensor, p: float) -> Tensor:
+    """Zeros with probability `p`, else ones, uint8, in the shape and memory format of `like`.
+
+    On a CPU from 16 random bits an element (p is rounded to 1/65536), a tenth of the time of Tensor.bernoulli_.
+    """
+    mask = torch.empty_like(like, dtype=torch.uint8)
+    if like.device.type != "cpu":
+        return mask.bernoulli_(1 - p)
+    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64)
+    words.random_(torch.iinfo(torch.int64).min, None)
+    lanes = words.view(torch.int16)[: like.numel()]
+    kept = lanes >= round(p * 65536) - 32768
+    return kept.view(torch.uint8).as_strided(like.shape, mask.stride())
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        mask = keep_mask(x, p)
+        ctx.save_for_backward(mask)
+        ctx.scale = 1 / (1 - p)
+        return torch.mul(x, mask).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        return torch.mul(gradient, mask).mul_(ctx.scale), None
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Dropout with `keep_mask`: each element zero with probability `p`, the others scaled by 1/(1 - p)."""
+    return _Dropout.apply(x, p) if p else x
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The order in which a graph's nodes run. A slot is a place in that order.
+
+    Attributes:
+        levels: half-open ranges of slots whose nodes can run together; a range feeds only later ones.
+        edges: pairs (from slot, to slot).
+    """
+
+    levels: tuple[tuple[int, int], ...]
+    edges: frozenset[tuple[int, int]]
+
+    @property
+    def slots(self) -> int:
+        return self.levels[-1][1]
+
+    @cached_property
+    def sources(self) -> tuple[tuple[int, ...], ...]:
+        """The slots that feed each slot."""
+        found: list[list[int]] = [[] for _ in range(self.slots)]
+        for start, end in sorted(self.edges):
+            found[end].append(start)
+        return tuple(map(tuple, found))
+
+    @cached_property
+    def targets(self) -> tuple[tuple[int, ...], ...]:
+        """The slots that each slot feeds."""
+        found: list[list[int]] = [[] for _ in range(self.slots)]
+        for start, end in sorted(self.edges):
+            found[start].append(end)
+        return tuple(map(tuple, found))
+
+    def dense_in(self, level: int) -> bool:
+        start, stop = self.levels[level]
+        return sum(len(self.sources[slot]) for slot in range(start, stop)) >= DENSE_SHARE * (stop - start) * start
+
+    def dense_out(self, level: int) -> bool:
+        start, stop = self.levels[level]
+        edges = sum(len(self.targets[slot]) for slot in range(start, stop))
+        return edges >= DENSE_SHARE * (stop - start) * (self.slots - stop)
+
+
+class SharedStates:
+    """The outputs of a graph's nodes during one forward and one backward pass.
+
+    Args:
+        plan: the order of the nodes.
+        weight: [1 or batch, slots, slots], entry (i, to, from): the weight of that edge for all images or for image i;
+            zero where there is no edge.
+        dropout: probability with which an element of a published output is dropped.
+    """
+
+    def __init__(self, plan: Plan, weight: Tensor, dropout: float = 0.0) -> None:
+        self.plan = plan
+        # the factor of dropout belongs to the edges: outputs are stored as zero or as they are
+        self.weight = weight / (1 - dropout) if dropout else weight
+        self.dropout = dropout
+        self.rows: Tensor | None = None
+        self._tokens: list[Tensor] = []
+
+    def publish(self, outputs: Sequence[Tensor]) -> None:
+        """Keep the outputs [batch, channels, height, width] of the next level's nodes."""
+        level = len(self._tokens)
+        start, stop = self.plan.levels[level]
+        to_later = self.weight[:, stop:, start:stop]
+        self._tokens.append(_Publish.apply(self, level, to_later, *outputs))
+
+    def collect(self) -> tuple[Tensor, ...]:
+        """For each node of the next level the ReLU of the weighted sum of its inputs, as `publish` takes them."""
+        level = len(self._tokens)
+        start, stop = self.plan.levels[level]
+        return _Collect.apply(self, level, self.weight[:, start:stop, :start].detach(), *self._tokens)
+
+    def kept_rows(self) -> Tensor:
+        """The buffer [slots, batch, elements]: outputs, or going backward the gradients of sums that replaced them."""
+        if self.rows is None:
+            raise RuntimeError("This stage keeps its nodes' outputs for one backward pass; run it forward again.")
+        return self.rows
+
+    def allocate(self, like: Tensor) -> None:
+        batch, channels, height, width = like.shape
+        self.channels_last = not like.is_contiguous()
+        self._shape = (batch, height, width, channels) if self.channels_last else tuple(like.shape)
+        self.rows = like.new_empty(self.plan.slots, batch, channels * height * width)
+
+    def planes(self, row: Tensor) -> Tensor:
+        """A row [batch, elements] as [batch, channels, height, width]."""
+        planes = row.view(self._shape)
+        return planes.permute(0, 3, 1, 2) if self.channels_last else planes
+
+
+def _sums(weight: Tensor, rows: Tensor, sources: Sequence[Sequence[int]] | None) -> list[Tensor]:
+    """For each line n of `weight` [1 or batch, N, M] the sum of weight[:, n, m] * rows[m] [batch, elements].
+
+    `sources` names the m that count for each n; None stands for all, in batched products.
+    """
+    if sources is None:
+        return _dense_sums(weight.expand(rows.shape[1], -1, -1), rows)
+    sums = []
+    for n, chosen in enumerate(sources):
+        total = rows[chosen[0]] * weight[:, n, chosen[0], None]
+        for m in chosen[1:]:
+            total.addcmul_(rows[m], weight[:, n, m, None])
+        sums.append(total)
+    return sums
+
+
+def _dense_sums(weight: Tensor, rows: Tensor) -> list[Tensor]:
+    lines = weight.shape[1]
+    _, batch, elements = rows.shape
+    sums = [rows.new_empty(batch, elements) for _ in range(lines)]
+    # so few images at a time on a CPU that their product stays in the cache until it is copied to its places
+    images = max(1, CACHED_ELEMENTS // (lines * elements)) if rows.device.type == "cpu" else batch
+    for start in range(0, batch, images):
+        part = slice(start, start + images)
+        product = torch.bmm(weight[part], rows[:, part].transpose(0, 1))
+        for n, total in enumerate(sums):
+            total[part].copy_(product[:, n])
+    return sums
+
+
+def _products(left: Tensor, right: Tensor, pairs: Sequence[tuple[int, int]] | None) -> Tensor:
+    """[batch, L, R]: for each image the inner products of left [L, batch, elements] and right [R, batch, elements].
+
+    Only those of `pairs`, the others zero; None stands for all.
+    """
+    if pairs is None:
+        return torch.bmm(left.transpose(0, 1), right.permute(1, 2, 0))
+    products = left.new_zeros(left.shape[1], len(left), len(right))
+    for i, j in pairs:
+        products[:, i, j] = torch.bmm(left[i][:, None], right[j][:, :, None]).view(-1)
+    return products
+
+
+class _Publish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: SharedStates, level: int, weight: Tensor, *outputs: Tensor) -> Tensor:
+        if states.rows is None:
+            states.allocate(outputs[0])
+        ctx.states, ctx.level, ctx.masks = states, level, []
+        ctx.save_for_backward(weight)
+        for slot, output in zip(range(*states.plan.levels[level]), outputs, strict=True):
+            place = states.planes(states.rows[slot])
+            if states.dropout:
+                ctx.masks.append(keep_mask(output, states.dropout))
+                torch.mul(output, ctx.masks[-1], out=place)
+            else:
+                place.copy_(output)
+        return outputs[0].new_empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
+        states, plan = ctx.states, ctx.states.plan
+        start, stop = plan.levels[ctx.level]
+        (weight,) = ctx.saved_tensors
+        sources = pairs = None
+        if not plan.dense_out(ctx.level):
+            sources = [[to - stop for to in plan.targets[slot]] for slot in range(start, stop)]
+            pairs = [(to, n) for n, targets in enumerate(sources) for to in targets]
+        rows = states.kept_rows()
+        own, later = rows[start:stop], rows[stop:]
+        gradients = _sums(weight.to(own.dtype).transpose(1, 2), later, sources)
+        to_weight = _products(later, own, pairs).to(weight.dtype) if ctx.needs_input_grad[2] else None
+        if to_weight is not None and len(weight) == 1:
+            to_weight = to_weight.sum(0, keepdim=True)
+        planes = [states.planes(gradient) for gradient in gradients]
+        for plane, mask in zip(planes, ctx.masks, strict=False):
+            plane.mul_(mask)
+        if ctx.level == 0:
+            states.rows = None
+        return None, None, to_weight, *planes
+
+
+class _Collect(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: SharedStates, level: int, weight: Tensor, *tokens: Tensor) -> tuple[Tensor, ...]:
+        start, stop = states.plan.levels[level]
+        sources = None if states.plan.dense_in(level) else states.plan.sources[start:stop]
+        sums = _sums(weight.to(states.rows.dtype), states.rows[:start], sources)
+        ctx.states, ctx.level, ctx.tokens = states, level, len(tokens)
+        outputs = tuple(states.planes(total.relu_()) for total in sums)
+        ctx.save_for_backward(*outputs)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        states = ctx.states
+        start, _ = states.plan.levels[ctx.level]
+        rows = states.kept_rows()
+        for i, (gradient, output) in enumerate(zip(gradients, ctx.saved_tensors, strict=True)):
+            place = states.planes(rows[start + i])
+            torch.ops.aten.threshold_backward.grad_input(gradient, output, 0, grad_input=place)
+        token = gradients[0].new_empty(0)
+        return None, None, None, *([token] * ctx.tokens)

@@ -1,0 +1,286 @@
+"""Record files are read whole or refused by name and byte, and every example is seen once an epoch."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tfrecord.reader import tfrecord_loader
+
+import data
+from data.record_files import find_int, frames, masked_crc, parse, read_record, write_records
+from data.record_writers import raw_record
+from data.records import holds_records, make_index, record_files
+from tests.data import tfrecords
+
+
+def pixels(number: int, side: int = 8, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (side, side, channels), dtype=np.uint8)
+
+
+def write_raw(path: Path, numbers: range, **shape: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_records(path, (raw_record(pixels(number, **shape), number % 5) for number in numbers))
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A --data-dir with a set `squares` of 40 + 15 raw examples in five and three shards."""
+    for shard in range(5):
+        write_raw(tmp_path / "squares" / "train" / f"train-{shard:05d}-of-00005", range(8 * shard, 8 * shard + 8))
+    for shard in range(3):
+        write_raw(tmp_path / "squares" / f"test{shard}.tfrecords", range(100 + 5 * shard, 105 + 5 * shard))
+    return tmp_path
+
+
+def encoded_record(number: int, label: int, form: str = "JPEG") -> dict:
+    file = io.BytesIO()
+    Image.fromarray(pixels(number, 6)).resize((40, 30)).save(file, form)
+    return {"image/encoded": (file.getvalue(), "byte"), "image/class/label": (label, "int")}
+
+
+@pytest.fixture
+def encoded(tmp_path: Path) -> Path:
+    for split, count in (("train", 24), ("validation", 9)):
+        folder = tmp_path / "birds" / split
+        folder.mkdir(parents=True)
+        records = (encoded_record(number, 1 + number % 3, "PNG" if number == 4 else "JPEG") for number in range(count))
+        write_records(folder / f"{split}-00000-of-00001", records)
+    return tmp_path
+
+
+def seen(loader: data.Loader, epoch: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    batches = list(loader.epoch(epoch))
+    return torch.cat([b.images for b in batches]), torch.cat([b.labels for b in batches])
+
+
+def test_checksums_are_those_of_the_format():
+    # CRC32C of "123456789" is 0xe3069283 (RFC 3720, appendix B.4), masked as TFRecord does
+    assert masked_crc(b"123456789") == ((0xE3069283 >> 15 | 0xE3069283 << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def test_written_files_are_read_by_others(raw):
+    path = raw / "squares" / "train" / "train-00000-of-00005"
+    independent = tfrecords.records(path)
+    for number, (features, by_package) in enumerate(zip(independent, tfrecord_loader(str(path), None), strict=True)):
+        assert features["image/raw"] == pixels(number).tobytes() == by_package["image/raw"]
+        assert (features["height"], features["width"], features["label"]) == (8, 8, number % 5)
+    ours = [parse(read_record(path, frame)) for frame, _ in frames(path)]
+    assert [o["image/raw"] for o in ours] == [i["image/raw"] for i in independent]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    label=st.integers(-(2**63), 2**63 - 1),
+    others=st.dictionaries(st.text(max_size=5), st.binary(max_size=300) | st.lists(st.floats(width=32)), max_size=4),
+)
+def test_labels_are_found_without_parsing_the_rest(label, others):
+    from tfrecord.writer import TFRecordWriter
+
+    features = {key: (value, "byte" if isinstance(value, bytes) else "float") for key, value in others.items()}
+    record = TFRecordWriter.serialize_tf_example({**features, "image/class/label": (label, "int")})
+    assert find_int(memoryview(record), b"image/class/label") == label
+    assert find_int(memoryview(record), b"no such feature") is None
+
+
+def test_images_in_memory_are_those_of_the_files(raw):
+    loaded = data.load("squares", raw, batch_size=8, augment=False, mean=[0, 0, 0], std=[1, 1, 1])
+    images, labels = seen(loaded.test)
+    expected = torch.stack([torch.from_numpy(pixels(number)).permute(2, 0, 1) for number in range(100, 115)])
+    torch.testing.assert_close(images, expected / 255)
+    assert labels.tolist() == [number % 5 for number in range(100, 115)]
+    assert (loaded.classes, loaded.channels, len(loaded.train)) == (5, 3, 5)
+
+
+@pytest.mark.parametrize(("world_size", "workers"), [(1, 0), (3, 0), (2, 2)])
+def test_every_example_once_an_epoch_over_processes_and_workers(encoded, world_size, workers):
+    loaders = [
+        data.load(
+            "birds", encoded, image_size=16, batch_size=8, workers=workers, rank=rank, world_size=world_size,
+            augment=False, seed=1,
+        )
+        for rank in range(world_size)
+    ]  # fmt: skip
+    whole = data.load("birds", encoded, image_size=16, batch_size=8, workers=0, augment=False, seed=1)
+    orders = []
+    for epoch in range(2):
+        images = torch.cat([seen(loader.train, epoch)[0] for loader in loaders])
+        assert len(torch.unique(images.flatten(1), dim=0)) == len(images) == 24
+        expected, _ = seen(whole.train, epoch)
+        assert {image.numpy().tobytes() for image in images} == {image.numpy().tobytes() for image in expected}
+        orders.append(expected)
+    assert not torch.equal(*orders)
+    tests = torch.cat([seen(loader.test)[0] for loader in loaders])
+    assert len(torch.unique(tests.flatten(1), dim=0)) == len(tests) == 9
+
+
+def test_encoded_labels_count_from_one(encoded):
+    loaded = data.load("birds", encoded, image_size=16, batch_size=8, workers=0)
+    assert loaded.classes == 3
+    assert seen(loaded.test)[1].tolist() == [number % 3 for number in range(9)]
+    with_background = data.load("birds", encoded, image_size=16, batch_size=8, workers=0, label_offset=0)
+    assert with_background.classes == 4
+    grey = data.load("birds", encoded, image_size=16, batch_size=8, workers=0, in_channels=1)
+    assert seen(grey.test)[0].shape == (9, 1, 16, 16)
+
+
+def test_files_can_be_named(raw):
+    given = {"batch_size": 8, "test_records": str(raw / "squares" / "test*")}
+    by_folder = data.load("records", raw, train_records="squares/train", **given)
+    by_file = data.load("records", None, train_records=str(raw / "squares/train/train-00001-of-00005"), **given)
+    assert (len(by_folder.train), len(by_file.train)) == (5, 1)
+    with pytest.raises(FileNotFoundError, match=r"no TFRecord files at .*nowhere"):
+        data.load("records", raw, train_records="nowhere", **given)
+    with pytest.raises(FileNotFoundError, match="needs a data directory"):
+        data.load("records", None)
+    assert holds_records(raw / "squares")
+    assert not holds_records(raw)
+    assert len(record_files(raw / "squares")) == 3
+
+
+def test_images_of_several_sizes_are_read_one_at_a_time(tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name in ("train", "test"):
+        write_records(folder / f"{name}.tfrecord", (raw_record(pixels(n, 20 + n), 0) for n in range(6)))
+    loaded = data.load("mixed", tmp_path, image_size=16, batch_size=3, workers=0)
+    assert seen(loaded.train)[0].shape == (6, 3, 16, 16)
+
+
+def test_raw_grey_images_train_networks_of_three_channels(tmp_path):
+    for name in ("train", "test"):
+        write_raw(tmp_path / "grey" / f"{name}.tfrecord", range(6), channels=1)
+    assert data.load("grey", tmp_path, batch_size=3).channels == 1
+    loaded = data.load("grey", tmp_path, batch_size=3, in_channels=3, augment=False)
+    images, _ = seen(loaded.test)
+    assert torch.equal(images[:, 0], images[:, 2])
+
+
+def test_an_index_is_kept_and_made_anew_for_changed_files(raw):
+    files = sorted((raw / "squares" / "train").glob("train-*"))
+    first = make_index(files)
+    kept = list((raw / "squares" / "train").glob(".*.npz"))
+    assert len(kept) == 1
+    assert make_index(files).label.tolist() == first.label.tolist()
+    write_raw(files[0], range(200, 203))
+    assert len(make_index(files)) == 40 - 8 + 3
+    kept[0].write_bytes(b"no index")
+    assert len(make_index(files)) == 35
+
+
+def place(path: Path, number: int) -> int:
+    """The byte at which a record begins."""
+    return [frame.offset - 12 for frame, _ in frames(path)][number]
+
+
+def test_cut_and_damaged_files_are_named_with_the_byte(raw):
+    path = raw / "squares" / "train" / "train-00002-of-00005"
+    good = path.read_bytes()
+    second, last = place(path, 1), place(path, 7)
+
+    path.write_bytes(good[:-3])
+    with pytest.raises(ValueError, match=f"{path.name} is cut short: the record at byte {last} lacks 3 bytes"):
+        data.load("squares", raw)
+    path.write_bytes(good[: last + 5])
+    with pytest.raises(ValueError, match=f"cut short: its last record begins at byte {last} and has 5 bytes"):
+        data.load("squares", raw)
+    path.write_bytes(good[:second] + struct.pack("<Q", 7) + good[second + 8 :])
+    with pytest.raises(ValueError, match=f"is damaged: the length of the record at byte {second}"):
+        data.load("squares", raw)
+    middle = second + 100
+    path.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+    with pytest.raises(ValueError, match=f"{path.name} is damaged: the record at byte {second} does not fit"):
+        data.load("squares", raw)
+    path.write_bytes(b"an ordinary text file, no records")
+    with pytest.raises(ValueError, match="is no TFRecord file"):
+        data.load("squares", raw)
+    path.write_bytes(b"")
+    assert len(make_index([path, path.with_name("train-00001-of-00005")])) == 8
+    with pytest.raises(ValueError, match="holds no records"):
+        make_index([path])
+
+
+def test_a_damaged_photograph_is_named_or_skipped(encoded):
+    path = encoded / "birds" / "validation" / "validation-00000-of-00001"
+    content = bytearray(path.read_bytes())
+    content[place(path, 3) + 60] ^= 255
+    path.write_bytes(content)
+    given = {"image_size": 16, "batch_size": 8, "workers": 0}
+    with pytest.raises(ValueError, match=f"byte {place(path, 3)} does not fit its checksum; --skip-unreadable"):
+        seen(data.load("birds", encoded, **given).test)
+    loaded = data.load("birds", encoded, skip_unreadable=True, **given)
+    assert len(seen(loaded.test)[0]) == 8
+    assert loaded.skipped == 1
+
+
+SIZE = {"height": (8, "int"), "width": (9, "int")}
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (SIZE | {"label": (1, "int")}, "there is no image/raw"),
+        (SIZE | {"label": (1, "int"), "image/raw": (b"abc", "byte")}, "3 bytes for 8x9"),
+        ({"height": (8, "int")}, "record at byte 0 has no integer label or image/class/label"),
+        ({"label": (b"one", "byte")}, "record at byte 0 is damaged: it is no tf.train.Example"),
+        (SIZE | {"label": (-1, "int"), "image/raw": (bytes(72), "byte")}, "least label is -1"),
+    ],
+)
+def test_records_of_another_form_are_refused(tmp_path, record, words):
+    for name in ("train", "test"):
+        write_records(tmp_path / f"{name}.tfrecord", [record])
+    with pytest.raises(ValueError, match=words):
+        data.load("records", tmp_path, train_records="train.tfrecord", test_records="test.tfrecord", batch_size=1)
+
+
+def test_nothing_half_written_is_left(tmp_path):
+    def records():
+        yield raw_record(pixels(0), 1)
+        raise ValueError("in the middle")
+
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(b"what was there")
+    with pytest.raises(ValueError, match="in the middle"):
+        write_records(path, records())
+    assert os.listdir(tmp_path) == ["a.tfrecord"]  # noqa: PTH208
+    assert path.read_bytes() == b"what was there"
+
+
+def test_standardised_images_have_their_own_mean_and_deviation(raw):
+    loaded = data.load("squares", raw, batch_size=8, standardise=True)
+    for image in seen(loaded.test)[0]:
+        assert float(image.mean()) == pytest.approx(0, abs=1e-5)
+        assert float(image.std(correction=0)) == pytest.approx(1, abs=1e-5)
+    originals = {}
+    for number in range(40):
+        values = torch.from_numpy(pixels(number)).permute(2, 0, 1).float()
+        originals[number] = torch.nn.functional.pad((values - values.mean()) / values.std(correction=0), (1, 1, 1, 1))
+    crops = []
+    for image in seen(loaded.train)[0]:
+        # zeros around the standardised image, then a crop and perhaps a flip
+        found = [
+            number
+            for number, padded in originals.items()
+            for top in range(3)
+            for left in range(3)
+            for candidate in (padded[:, top : top + 8, left : left + 8],)
+            if torch.allclose(image, candidate, atol=1e-4) or torch.allclose(image, candidate.flip(2), atol=1e-4)
+        ]
+        crops += found
+    assert sorted(crops) == list(range(40))
+
+
+def test_an_image_of_one_colour_can_be_standardised(tmp_path):
+    for name in ("train", "test"):
+        records = (raw_record(np.full((8, 8, 3), 7, dtype=np.uint8), 0) for _ in range(4))
+        write_records(tmp_path / f"{name}.tfrecord", records)
+    given = {"train_records": "train.tfrecord", "test_records": "test.tfrecord", "batch_size": 4}
+    assert not seen(data.load("records", tmp_path, standardise=True, **given).test)[0].any()
