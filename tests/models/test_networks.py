@@ -91,6 +91,12 @@ def test_the_edge_budget_of_the_stages():
     assert kept == [round(0.225**2 * (i * o + (b - 1) * o * o)) for i, o, _, b in STAGES]
 
 
+def test_only_edges_that_can_act_are_stored():
+    network = models.build_network("mobilenetv1_like", classes=10, image_size=32, graph="dnw", prune_rate=0.775)
+    stored = [graph.weight.numel() for _, graph in graphs(network)]
+    assert stored == [2_048, 32_768, 131_072, 4_718_592, 2_097_152]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_sparse_sums_equal_dense_ones_with_their_gradients(dtype):
     torch.manual_seed(0)
