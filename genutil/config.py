@@ -316,7 +316,8 @@ class Invocation(Section):
     profile: bool = Field(False, description="profile and stop")
     skip_profiling: bool = Field(False, description="no profile before training or evaluation")
     fast_eval: bool = Field(False, description="evaluate at the cost of the live edges")
-    use_dgl: bool = Field(False, description="fast_eval on DGL's message passing")
+    engine: Literal["pruned", "csr", "dgl", "native", "auto"] = Field("auto", description="of fast_eval")
+    use_dgl: bool = Field(False, description="the same as engine: dgl")
     picture: FilePath | None = Field(
         None, description="file (.png, .svg) for a picture of the network; with profile, nothing else is done"
     )
@@ -326,6 +327,8 @@ class Invocation(Section):
     def _fit_invocation(self) -> Self:
         if self.picture and not self.picture.lower().endswith((".png", ".svg")):
             raise ValueError(f"picture is a file that ends in .png or .svg, not {self.picture}")
+        if self.use_dgl and self.engine not in ("auto", "dgl"):
+            raise ValueError(f"use_dgl is engine: dgl, and engine is {self.engine}: give one of them")
         if self.resume and self.init_from:
             raise ValueError("resume goes on with a run and init_from starts another: give one of them")
         return self

@@ -30,6 +30,7 @@ from genutil.distributed import (
 )
 from genutil.errors import UserError
 from genutil.evaluation import Scores, evaluate
+from genutil.fast_evaluation import evaluate_fast
 from genutil.files import claim_folder, claim_log_folder, to_json, write_text
 from genutil.interruption import Interrupted, StopRequest, announce
 from genutil.logs import RunLog, progress_bar
@@ -150,8 +151,16 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
 def _evaluate(fabric: Fabric, parts: Parts) -> dict[str, Any]:
     loader = parts.data.test
     bar = progress_bar("evaluating", len(loader), shown=fabric.global_rank == 0)
-    scores = evaluate(fabric, parts.network, watched(readable(loader.epoch(0)), bar))
-    return _figures(scores)
+    batches, experiment = watched(readable(loader.epoch(0)), bar), parts.experiment
+    if not experiment.fast_eval:
+        return _figures(evaluate(fabric, parts.network, batches))
+    engine = "dgl" if experiment.use_dgl else experiment.engine
+    comparison = evaluate_fast(fabric, parts.network, batches, engine, experiment.image_size)
+    say(fabric, str(comparison))
+    return _figures(comparison.scores) | {
+        "images_per_second": comparison.images_per_second,
+        "fast_eval": comparison.to_dict(),
+    }
 
 
 def _summary(parts: Parts, results: dict[str, Any]) -> str:
