@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 import data as data_sets
 import models
 from data import Data
-from genutil import checkpoints, model_profiling
+from genutil import checkpoints, graph_files, model_profiling
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.optimizers import make_optimizer
@@ -62,6 +62,9 @@ def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Cal
     source = experiment.resume or experiment.init_from
     if source:
         experiment = experiment.but(**checkpoints.foreign_settings(source))
+    experiment = graph_files.resolve(experiment)
+    for notice in graph_files.notices(experiment):
+        say(notice)
     network = build_network(experiment).to(device).train(experiment.trains)
     _load_weights(experiment, network, say)
     parts = Parts(experiment, network)
@@ -149,6 +152,10 @@ def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> D
             std=experiment.std,
             validation_share=experiment.validation_share,
             skip_unreadable=experiment.skip_unreadable,
+            standardise=experiment.standardise,
+            train_records=experiment.train_records,
+            test_records=experiment.test_records,
+            label_offset=experiment.label_offset,
         )
     if loaded.classes != experiment.output_size:
         raise UserError(
