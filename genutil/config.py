@@ -425,6 +425,8 @@ class Experiment(Invocation, Machine, Record, Recipe, Images, Wiring, RandomWiri
     def _fit_together(self) -> Self:
         if self.model in SELF_WIRED_NETWORKS and (self.budget != "uniform" or self.dense_layers):
             raise ValueError(f"model {self.model} has graphs of its own, which take no budget and no dense_layers")
+        if self.model != "randwire" and self.stages is not None:
+            raise ValueError(f"stages counts those of randwire; {self.model} has its own")
         if self.model == "randwire" and self.graph != "complete" and self.graph_model != "complete":
             raise ValueError(
                 f"graph: {self.graph} keeps some edges of a complete graph: randwire needs graph_model: complete for it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from genutil import checkpoints
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.files import write_text, write_whole
@@ -33,15 +34,23 @@ def read(path: str | Path) -> StageGraph:
 
 
 def resolve(experiment: Experiment) -> Experiment:
-    """The same experiment with its graphs, read or drawn, in `stage_graphs`, so that nothing else is needed for them.
+    """The same experiment with its graphs in `stage_graphs`, so that nothing else is needed for them.
+
+    They are those of its files, or of the checkpoint that it goes on or starts from, or drawn.
 
     Raises:
         UserError: they cannot be drawn or read.
     """
     if experiment.model != "randwire" or experiment.stage_graphs:
         return experiment
-    texts = [to_text(graph) for graph in graphs(experiment)]
+    texts = [] if experiment.graph_files else _of_checkpoint(experiment.resume or experiment.init_from)
+    texts = texts or [to_text(graph) for graph in graphs(experiment)]
     return experiment.but(stage_graphs=texts, graph_files=[])
+
+
+def _of_checkpoint(path: str | None) -> list[str]:
+    saved = checkpoints.read_settings(path) if path and Path(path).is_file() else None
+    return (saved or {}).get("stage_graphs", [])
 
 
 def graphs(experiment: Experiment) -> tuple[StageGraph, ...]:

@@ -95,7 +95,8 @@ def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
     known = inspect.signature(factory).parameters if factory else {}
     if factory and "in_channels" not in known and experiment.in_channels != 3:
         raise UserError(f"{experiment.model} takes images of 3 channels, not {experiment.in_channels}.")
-    values = {**experiment.to_dict(), "classes": experiment.output_size, **changes}
+    settings = {name: value for name, value in experiment.to_dict().items() if value is not None}
+    values = {**settings, "classes": experiment.output_size, **changes}
     reseed(experiment.seed, "initial weights")
     with _as_user_error():
         network = models.build_network(experiment.model, **{name: values[name] for name in known if name in values})

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.random_graphs import StageGraph, draw_stages, from_text
+from models.selection import keep_largest
 from models.shared_states import Plan, SharedStates, dropout
-from models.wiring import Block, EdgeLayout, Graph, make_wiring
+from models.wiring import Block, EdgeLayout, Graph, Random, make_wiring
 
 CLASSIFIER_CHANNELS = 1280
 
@@ -169,7 +170,8 @@ class RandomStage(nn.Module):
     def _connect_every_node(self) -> None:
         """Give each node's strongest incoming and outgoing edge a weight that keeps it at first.
 
-        A node that nothing feeds sums to 0, where the ReLU has no gradient that could ever feed it.
+        A node that nothing feeds sums to 0, where the ReLU has no gradient that could ever feed it. A random part of
+        the edges is those that learning would start from, for the weights are random.
         """
         weight = self.wired.weight
         strength = self.wired.layout.to_matrix(weight.abs())
@@ -178,7 +180,11 @@ class RandomStage(nn.Module):
         kept[torch.arange(len(kept))[fed], strength.argmax(1)[fed]] = 1
         kept[strength.argmax(0)[feeding], torch.arange(len(kept))[feeding]] = 1
         weight.mul_(1 + self.wired.layout.from_matrix(kept) * (weight.abs().max() / weight.abs()))
-        self.wired.wiring.start(weight)
+        wiring = self.wired.wiring
+        if isinstance(wiring, Random):
+            wiring.mask.copy_(keep_largest(weight, wiring.kept))
+        else:
+            wiring.start(weight)
 
     def edge_weights(self) -> Tensor:
         """Weight of every edge, sorted by the node it ends in, then by the one it starts from."""
