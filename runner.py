@@ -16,6 +16,11 @@ def main(words: Sequence[str]) -> int:
     0: done. 2: a mistake of the user, told on standard error. 130: interrupted. 141: nobody reads the output any more.
     """
     try:
+        if words and words[0] in command_line.COMMANDS:
+            from genutil import commands  # imports torch, which help and mistakes in settings do without
+
+            commands.run(words[0], words[1:])
+            return 0
         request = command_line.read(words)
         if request.help:
             print(usage.overview(), *([usage.all_keys()] if words else []), sep="\n\n", flush=True)

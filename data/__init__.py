@@ -18,7 +18,7 @@ from data.splits import stratified_split
 from data.steps import Place, Steps
 from data.streams import StreamLoader
 
-__all__ = ["SETS", "Batch", "Data", "Loader", "load"]
+__all__ = ["SETS", "Batch", "Data", "Loader", "find", "load"]
 
 SETS: dict[str, Callable[[Request], ImageSet]] = {
     "digits": digits.read,
@@ -101,7 +101,7 @@ def load(
     """
     directory = None if data_dir is None else Path(data_dir).expanduser()
     given = train_records, test_records, label_offset
-    image_set = _find(Request(name, directory, in_channels, download, verify, *given))
+    image_set = find(Request(name, directory, in_channels, download, verify, *given))
     channels = _channels(name, image_set, in_channels)
     mean = _per_channel("mean", mean, image_set.mean, channels)
     std = _per_channel("std", std, image_set.std, channels)
@@ -137,7 +137,8 @@ def load(
     )
 
 
-def _find(request: Request) -> ImageSet:
+def find(request: Request) -> ImageSet:
+    """The data set that a request names. Raises as `load`."""
     if request.name in SETS:
         return SETS[request.name](request)
     if request.data_dir is not None and not request.folder.is_dir():

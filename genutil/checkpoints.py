@@ -136,7 +136,10 @@ def fit(network: nn.Module, weights: Mapping[str, Any], source: str | Path) -> N
     differences = _differences(network.state_dict(), weights)
     if differences:
         raise UserError(f"{source} does not fit the network: {'; '.join(differences)}.")
-    network.load_state_dict(weights)
+    try:
+        network.load_state_dict(weights)
+    except ValueError as error:  # entries of the right shape that belong to another network
+        raise UserError(f"{source} does not fit the network: {error}") from error
 
 
 def start_from(path: str | Path, network: nn.Module, classifier: Callable[[], Collection[str]]) -> list[str]:

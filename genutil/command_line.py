@@ -18,6 +18,8 @@ SWITCH_WORDS = {
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
 NAMES = (*KEYS, *settings_2019.KEYS)
+COMMANDS = ("graphs", "records")
+"""First words that ask for something else than a run; `genutil.commands` does it."""
 
 
 @dataclass

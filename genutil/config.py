@@ -59,7 +59,9 @@ NetworkName = Literal[
     "resnext",
     "vgg",
     "imagenet_resnet",
+    "randwire",
 ]
+RegimeName = Literal["small", "regular", "small_regime", "my_small_regime", "regular_regime", "my_regime", "mnist"]
 GraphName = Literal[
     "complete",
     "random",
@@ -76,7 +78,7 @@ GraphName = Literal[
 SolverName = Literal["dopri5", "rk4", "euler", "midpoint"]
 ScheduleName = Literal["multistep", "cosine", "linear", "exponential", "constant", "steps"]
 
-SELF_WIRED_NETWORKS = ("mobilenetv1_like", "static", "discrete_time", "continuous_time")
+SELF_WIRED_NETWORKS = ("mobilenetv1_like", "static", "discrete_time", "continuous_time", "randwire")
 """Networks with graphs of channels of their own; of any other, convolutions and linear layers are wired."""
 DEEP_NETWORKS = ("resnet", "wrn", "resnext", "vgg", "imagenet_resnet")
 
@@ -143,6 +145,43 @@ class Network(Section):
         return self
 
 
+class RandomWiring(Section):
+    """Randomly wired networks (model: randwire); none: as the regime has it"""
+
+    regime: RegimeName = Field("small", description="form of the network, see docs/randwire.md")
+    channel_count: Count | None = Field(None, description="channels of the first random stage")
+    stages: Count | None = Field(None, description="number of the last stage, the stem being the first")
+    graph_model: Literal["er", "ba", "ws", "complete"] = Field("ws", description="generator of the stages' graphs")
+    graph_param: list[Number] = Field(
+        default_factory=lambda: [32, 4, 0.75],
+        description="nodes, then p (er), m (ba), k and p (ws), or numbers of input and output nodes (complete)",
+    )
+    graph_seed: Seed | None = Field(None, description="of the graphs; none: seed")
+    graph_files: list[FilePath] = Field(
+        default_factory=list,
+        description="files of graphs to use instead, one for each random stage: .txt or .adjlist, .edgelist, .graphml",
+    )
+    stage_graphs: list[str] = Field(
+        default_factory=list, description="adjacency lists of the graphs; a run keeps there what it drew or read"
+    )
+    node_inputs: Literal["predecessors", "ancestors"] | None = Field(None, description="what feeds a node")
+    stage_output: Literal["mean", "sum"] | None = Field(None, description="of the nodes that feed no other")
+    widen: Literal["inputs", "outputs"] | None = Field(
+        None, description="nodes that change the number of channels: those that nothing feeds, or that feed none"
+    )
+    init_subsample: bool | None = Field(None, description="stride 2 in the first convolution")
+    separable_stem: bool | None = Field(None, description="separable convolutions before the random stages too")
+    dropout_rate: Share | None = Field(None, description="dropout behind each node")
+    drop_edge: Share | None = Field(None, description="chance that an edge is dropped for an image, in training")
+    classifier_dropout: Share | None = Field(None, description="dropout before the linear layer")
+
+    @model_validator(mode="after")
+    def _fit_random_wiring(self) -> Self:
+        if self.graph_files and self.stage_graphs:
+            raise ValueError("graph_files and stage_graphs both give the graphs: keep one of them")
+        return self
+
+
 class Wiring(Section):
     """The wiring"""
 
@@ -182,7 +221,17 @@ class Wiring(Section):
 class Images(Section):
     """The images"""
 
-    data: str = Field("digits", description="digits, cifar10, cifar100, mnist, imagenet or a folder's name in data_dir")
+    data: str = Field(
+        "digits", description="digits, cifar10, cifar100, mnist, imagenet, records or a folder's name in data_dir"
+    )
+    train_records: str | None = Field(
+        None, description="data: records: TFRecord files to train on, as a file, a folder or a pattern"
+    )
+    test_records: str | None = Field(None, description="the same for the test images")
+    label_offset: Index | None = Field(
+        None,
+        description="records: the number that labels count from; none: 1 in ImageNet's form, else 0",
+    )
     batch_size: Count = Field(128, description="images a training step, over all processes")
     test_batch_size: Count | None = Field(None, description="images an evaluation step; none: batch_size")
     workers: Index = Field(4, description="processes that read folders of images, for each device")
@@ -191,6 +240,9 @@ class Images(Section):
         None, description="of each channel, of pixels from 0 to 1; none: the data set's own"
     )
     std: list[Positive] | None = Field(None, description="the same for the standard deviation")
+    standardise: bool = Field(
+        False, description="normalise each image by its own mean and deviation, instead of mean and std"
+    )
     validation_share: Share = Field(
         0.0, description="share of the training images that choose the best checkpoint; 0: test images do"
     )
@@ -210,9 +262,9 @@ class Recipe(Section):
 
     num_epochs: Index = Field(160, description="epochs to train")
     num_steps: Count | None = Field(None, description="steps to train; none: num_epochs")
-    optimizer: Literal["sgd"] = Field("sgd", description="the optimiser")
+    optimizer: Literal["sgd", "adam", "rmsprop"] = Field("sgd", description="the optimiser")
     lr: NotNegative = Field(0.1, description="learning rate")
-    momentum: Share = Field(0.9, description="of SGD")
+    momentum: Share = Field(0.9, description="of SGD and RMSprop")
     nesterov: bool = Field(False, description="Nesterov's momentum")
     weight_decay: NotNegative = Field(1e-4, description="L2 penalty's gradient factor")
     decay_norm_and_bias: bool = Field(True, description="weight decay also on norms and biases")
@@ -231,6 +283,7 @@ class Recipe(Section):
     )
     exp_decaying_lr_gamma: Positive = Field(0.97, description="exponential: factor an epoch")
     warmup_epochs: NotNegative = Field(0.0, description="epochs of linear rise to the learning rate")
+    warmup_steps: Count | None = Field(None, description="the same in steps; none: warmup_epochs")
     epoch_len: Count | None = Field(
         None, description="steps that the schedule counts an epoch; none: as many as the data have"
     )
@@ -258,6 +311,10 @@ class Recipe(Section):
             raise ValueError(f"lr_boundaries must ascend, not {self.lr_boundaries}")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
+        if self.nesterov and self.optimizer != "sgd":
+            raise ValueError(f"nesterov is a form of sgd; optimizer is {self.optimizer}")
+        if self.warmup_steps and self.warmup_epochs:
+            raise ValueError("warmup_epochs and warmup_steps both say how long the rate rises: give one of them")
         return self
 
 
@@ -269,6 +326,10 @@ class Record(Section):
     log_dir: FilePath = Field("./runs", description="folder of logs")
     checkpoint_interval: Count | None = Field(
         None, description="epochs between checkpoints that are kept beside last and best; none: no others"
+    )
+    log_interval: Count = Field(50, description="steps between the losses that TensorBoard gets within an epoch")
+    max_eval_steps: Count | None = Field(
+        None, description="steps of the evaluation after an epoch, at most; none: all images"
     )
 
     @field_validator("name")
@@ -334,7 +395,7 @@ class Invocation(Section):
         return self
 
 
-RUN_SECTIONS = (Network, Wiring, Images, Recipe, Record)
+RUN_SECTIONS = (Network, RandomWiring, Wiring, Images, Recipe, Record)
 INVOCATION_SECTIONS = (Machine, Invocation)
 SECTIONS = RUN_SECTIONS + INVOCATION_SECTIONS
 
@@ -360,13 +421,21 @@ OTHER_WORDS = {
 }
 
 
-class Experiment(Invocation, Machine, Record, Recipe, Images, Wiring, Network):
+class Experiment(Invocation, Machine, Record, Recipe, Images, Wiring, RandomWiring, Network):
     """Everything that decides what a run does. Accuracies are in percent, sizes in pixels, lengths in epochs."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.model in SELF_WIRED_NETWORKS and (self.budget != "uniform" or self.dense_layers):
             raise ValueError(f"model {self.model} has graphs of its own, which take no budget and no dense_layers")
+        if self.model != "randwire" and self.stages is not None:
+            raise ValueError(f"stages counts those of randwire; {self.model} has its own")
+        if self.model == "randwire" and self.graph != "complete" and self.graph_model != "complete":
+            raise ValueError(
+                f"graph: {self.graph} keeps some edges of a complete graph: randwire needs graph_model: complete for it"
+            )
+        if (self.train_records or self.test_records) and self.data != "records":
+            raise ValueError(f"train_records and test_records belong to data: records, and data is {self.data}")
         if self.graph == "gradual_magnitude" and self.wiring_begin >= self.wiring_end:
             raise ValueError("wiring_begin must come before wiring_end")
         for key, values in (("mean", self.mean), ("std", self.std)):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from genutil.config import Experiment
 from genutil.errors import UserError
+
+RMSPROP_DECAY = 0.9
+"""Of the mean of squared gradients, as in TensorFlow."""
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -48,4 +51,8 @@ def make_optimizer(experiment: Experiment, network: nn.Module) -> Optimizer:
     groups = parameter_groups(network, experiment.weight_decay, experiment.decay_norm_and_bias)
     if not groups:
         raise UserError(f"The network {experiment.model} has no weights to train.")
+    if experiment.optimizer == "adam":
+        return Adam(groups, lr=experiment.lr)
+    if experiment.optimizer == "rmsprop":
+        return RMSprop(groups, lr=experiment.lr, alpha=RMSPROP_DECAY, momentum=experiment.momentum)
     return SGD(groups, lr=experiment.lr, momentum=experiment.momentum, nesterov=experiment.nesterov)

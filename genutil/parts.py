@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 import data as data_sets
 import models
 from data import Data
-from genutil import checkpoints, model_profiling
+from genutil import checkpoints, graph_files, model_profiling
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.optimizers import make_optimizer
@@ -62,6 +62,9 @@ def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Cal
     source = experiment.resume or experiment.init_from
     if source:
         experiment = experiment.but(**checkpoints.foreign_settings(source))
+    experiment = graph_files.resolve(experiment)
+    for notice in graph_files.notices(experiment):
+        say(notice)
     network = build_network(experiment).to(device).train(experiment.trains)
     _load_weights(experiment, network, say)
     parts = Parts(experiment, network)
@@ -92,7 +95,8 @@ def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
     known = inspect.signature(factory).parameters if factory else {}
     if factory and "in_channels" not in known and experiment.in_channels != 3:
         raise UserError(f"{experiment.model} takes images of 3 channels, not {experiment.in_channels}.")
-    values = {**experiment.to_dict(), "classes": experiment.output_size, **changes}
+    settings = {name: value for name, value in experiment.to_dict().items() if value is not None}
+    values = {**settings, "classes": experiment.output_size, **changes}
     reseed(experiment.seed, "initial weights")
     with _as_user_error():
         network = models.build_network(experiment.model, **{name: values[name] for name in known if name in values})
@@ -149,6 +153,10 @@ def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> D
             std=experiment.std,
             validation_share=experiment.validation_share,
             skip_unreadable=experiment.skip_unreadable,
+            standardise=experiment.standardise,
+            train_records=experiment.train_records,
+            test_records=experiment.test_records,
+            label_offset=experiment.label_offset,
         )
     if loaded.classes != experiment.output_size:
         raise UserError(

@@ -16,7 +16,7 @@ import yaml
 from lightning_fabric import Fabric
 from torch import nn
 
-from genutil import checkpoints, model_profiling
+from genutil import checkpoints, graph_files, model_profiling
 from genutil.batches import readable, watched
 from genutil.config import Experiment, Machine
 from genutil.distributed import (
@@ -40,6 +40,7 @@ from genutil.progress import Progress, Totals
 from genutil.schedules import make_schedule
 from genutil.training import Training
 from genutil.wiring_watch import WiringWatch
+from models.randwire import RandWire
 from models.wiring import graphs
 
 
@@ -115,7 +116,7 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
     if not first:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
     folder, log_folder = _claim_folders(experiment, progress) if first else (None, None)
-    with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, RunLog(log_folder, progress.history) as log:
+    with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, _log(experiment, log_folder, progress) as log:
         training = Training(
             fabric=fabric,
             experiment=experiment,
@@ -132,6 +133,8 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
             settings=experiment.to_saved(),
             say=partial(say, fabric),
         )
+        if folder and isinstance(network, RandWire):
+            graph_files.write(network.graphs, folder / "graphs")
         say(fabric, f"Checkpoints go to {folder}, logs to {log_folder}.")
         try:
             if not progress.updates:
@@ -139,13 +142,17 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
             scores = training.run()
             if folder and not (folder / "last.pt").exists():
                 training.save("last")
-            if scores is None or data.validation is not None:
+            if scores is None or data.validation is not None or experiment.max_eval_steps:
                 scores = training.evaluate(data.test)
         except Interrupted:
             command = _command(experiment, f"{folder}/last.pt")
             say(fabric, f"Stopped after {_position(progress)}, and saved. Go on with:\n{command}")
             raise
     return {**_figures(scores), **_places(progress, folder, log_folder)}
+
+
+def _log(experiment: Experiment, folder: Path | None, progress: Progress) -> RunLog:
+    return RunLog(folder, progress.history, experiment.log_interval)
 
 
 def _evaluate(fabric: Fabric, parts: Parts) -> dict[str, Any]:

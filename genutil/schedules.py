@@ -123,7 +123,7 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
     """
     lr0 = experiment.lr
     epoch = experiment.epoch_len or steps_per_epoch
-    warm_up = round(experiment.warmup_epochs * epoch)
+    warm_up = experiment.warmup_steps or round(experiment.warmup_epochs * epoch)
     remaining = max(1, (experiment.num_steps or experiment.num_epochs * epoch) - warm_up)
     delay = 0
     schedule: Schedule

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ class Training:
         try:
             for epoch in range(self.progress.epoch, self.epochs):
                 self.train_epoch(epoch)
-                scores = self.evaluate(self.data.test if self.data.validation is None else self.data.validation)
+                loader = self.data.test if self.data.validation is None else self.data.validation
+                scores = self.evaluate(loader, self.experiment.max_eval_steps)
                 self.finish_epoch(scores)
         except Interrupted:
             self.look()
@@ -144,10 +146,11 @@ class Training:
         update_wirings(self.network, self.optimizer, self.progress.updates, self.steps)
         return loss.detach(), (logits.detach().argmax(1) == batch.labels).sum()
 
-    def evaluate(self, loader: Loader) -> Scores:
-        """Scores of the network as it is now on all images of a loader."""
+    def evaluate(self, loader: Loader, steps: int | None = None) -> Scores:
+        """Scores of the network as it is now on the images of a loader, or of its first steps."""
         share_buffers(self.fabric, self.network)
-        batches = watched(loader.epoch(0), self.log.bar("evaluating", len(loader), delay=2))
+        steps = min(steps or len(loader), len(loader))
+        batches = watched(islice(loader.epoch(0), steps), self.log.bar("evaluating", steps, delay=2))
         return evaluate(self.fabric, self.network, self.stoppable(batches))
 
     def finish_epoch(self, scores: Scores) -> None:

@@ -17,6 +17,8 @@ Train, evaluate and profile networks whose wiring is learned, drawn at random or
   python runner.py app:<experiment> --profile                    count parameters and multiply-adds
   python runner.py --resume <checkpoint> --evaluate              evaluate; its settings are in it
   python runner.py --resume <checkpoint>                         go on training
+  python runner.py graphs app:<experiment> --save_path <folder>  draw and write the graphs of random stages
+  python runner.py records --help                                write TFRecord files
   python runner.py --help                                        this, and all keys
 
 Lists: --gpus 0 1. Switches: --evaluate, --no-evaluate, --verify false. - and _ are alike: --data-dir DIR.

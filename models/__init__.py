@@ -12,6 +12,7 @@ from models.imagenet_resnet import imagenet_resnet
 from models.mobilenetv1 import MobileNetV1
 from models.mobilenetv1_like import MobileNetV1Like
 from models.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
+from models.randwire import randwire
 from models.resnet import resnet, resnext, wrn
 from models.shufflenetv2 import shufflenetv2
 from models.vgg import VGG
@@ -28,6 +29,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnext": resnext,
     "vgg": VGG,
     "imagenet_resnet": imagenet_resnet,
+    "randwire": randwire,
 }
 
 

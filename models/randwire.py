@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.random_graphs import StageGraph
+from models.random_graphs import StageGraph, draw_stages, from_text
+from models.selection import keep_largest
 from models.shared_states import Plan, SharedStates, dropout
-from models.wiring import Block, EdgeLayout, Graph, make_wiring
+from models.wiring import Block, EdgeLayout, Graph, Random, make_wiring
 
 CLASSIFIER_CHANNELS = 1280
 
@@ -153,6 +154,7 @@ class RandomStage(nn.Module):
                 raise ValueError("A learned wiring chooses a node's predecessors; node_inputs cannot be 'ancestors'.")
             layout = learned_layout(graph)
             self.wired = Graph(layout, make_wiring(wiring[0], layout, *wiring[1:]))
+            self._connect_every_node()
 
     def _index_edges(self) -> None:
         """Where the weights go in the matrix [to slot, from slot], in the order of the nodes' numbers."""
@@ -164,6 +166,26 @@ class RandomStage(nn.Module):
         self.register_buffer("single", torch.tensor(single, dtype=torch.bool), persistent=False)
         self.weighted = single.count(False)
 
+    @torch.no_grad()
+    def _connect_every_node(self) -> None:
+        """Give each node's strongest incoming and outgoing edge a weight that keeps it at first.
+
+        A node that nothing feeds sums to 0, where the ReLU has no gradient that could ever feed it. A random part of
+        the edges is those that learning would start from, for the weights are random.
+        """
+        weight = self.wired.weight
+        strength = self.wired.layout.to_matrix(weight.abs())
+        kept = strength.new_zeros(strength.shape)
+        fed, feeding = strength.sum(1) > 0, strength.sum(0) > 0
+        kept[torch.arange(len(kept))[fed], strength.argmax(1)[fed]] = 1
+        kept[strength.argmax(0)[feeding], torch.arange(len(kept))[feeding]] = 1
+        weight.mul_(1 + self.wired.layout.from_matrix(kept) * (weight.abs().max() / weight.abs()))
+        wiring = self.wired.wiring
+        if isinstance(wiring, Random):
+            wiring.mask.copy_(keep_largest(weight, wiring.kept))
+        else:
+            wiring.start(weight)
+
     def edge_weights(self) -> Tensor:
         """Weight of every edge, sorted by the node it ends in, then by the one it starts from."""
         if hasattr(self, "wired"):
@@ -174,13 +196,17 @@ class RandomStage(nn.Module):
         return ones.masked_scatter(~self.single, torch.sigmoid(self.edge_weight))
 
     def _weight_matrix(self, batch: int) -> Tensor:
-        """[1 or batch, to slot, from slot], edges dropped for each image where the regime says so."""
+        """[1 or batch, to slot, from slot], edges dropped for each image where the regime says so.
+
+        A node's only input is never dropped.
+        """
         weights = self.edge_weights()
         matrix = weights.new_zeros(len(self.order), len(self.order)).index_put(tuple(self.at.t()), weights)[None]
         if not (self.training and self.regime.drop_edge):
             return matrix
-        kept = torch.rand(batch, *matrix.shape[1:], device=matrix.device) >= self.regime.drop_edge
-        return matrix * kept / (1 - self.regime.drop_edge)
+        chance = matrix.new_full(matrix.shape, self.regime.drop_edge)
+        chance[0, self.at[self.single, 0], self.at[self.single, 1]] = 0
+        return matrix * (torch.rand(batch, *matrix.shape[1:], device=matrix.device) >= chance) / (1 - chance)
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self._weight_matrix(len(x))
@@ -314,6 +340,69 @@ class RandWire(nn.Module):
         x = self.stages(self.conv2(self.conv1(x)))
         x = self.norm_last(self.conv_last(F.relu(x))).mean(dim=(2, 3))
         return self.linear(F.dropout(x, self.regime.classifier_dropout, self.training))
+
+
+def drawn_graphs(regime: Regime, model: str, parameters: Sequence[float], seed: int) -> tuple[StageGraph, ...]:
+    """The graphs of a regime's random stages, drawn (`draw_stages`)."""
+    halved = [regime.halve_first and stage == 0 for stage in range(random_stages(regime))]
+    return draw_stages(model, parameters, seed, halved)
+
+
+def randwire(
+    classes: int = 10,
+    in_channels: int = 3,
+    regime: str = "small",
+    channel_count: int | None = None,
+    stages: int | None = None,
+    graph_model: str = "ws",
+    graph_param: Sequence[float] = (32, 4, 0.75),
+    graph_seed: int | None = None,
+    stage_graphs: Sequence[str] = (),
+    graph: str = "complete",
+    prune_rate: float = 0.0,
+    rho: float | Literal["gamma"] = 0.95,
+    init_subsample: bool | None = None,
+    separable_stem: bool | None = None,
+    node_inputs: str | None = None,
+    stage_output: str | None = None,
+    widen: str | None = None,
+    dropout_rate: float | None = None,
+    drop_edge: float | None = None,
+    classifier_dropout: float | None = None,
+) -> RandWire:
+    """A randomly wired network by the names of its settings.
+
+    Args:
+        classes: outputs.
+        in_channels: of the images.
+        regime: a name in REGIMES.
+        channel_count, stages: C and the last stage's number, where not the regime's.
+        graph_model, graph_param, graph_seed: see `draw_stages`; the seed is 0 where absent.
+        stage_graphs: adjacency lists to use instead, one for each random stage.
+        graph, prune_rate, rho: the rule that keeps some of the edges of complete graphs.
+        init_subsample and all that follow: fields of `Regime`; None leaves the regime's value.
+
+    Raises:
+        ValueError: an unknown name, impossible graphs, or a rule without complete graphs.
+    """
+    own = make_regime(
+        regime,
+        channels=channel_count,
+        stages=stages,
+        init_subsample=init_subsample,
+        separable=separable_stem,
+        node_inputs=node_inputs,
+        stage_output=stage_output,
+        widen=widen,
+        dropout=dropout_rate,
+        drop_edge=drop_edge,
+        classifier_dropout=classifier_dropout,
+    )
+    if stage_graphs:
+        graphs = tuple(from_text(text, source=f"stage graph {i}") for i, text in enumerate(stage_graphs))
+    else:
+        graphs = drawn_graphs(own, graph_model, graph_param, graph_seed or 0)
+    return RandWire(graphs, own, classes, in_channels, None if graph == "complete" else (graph, prune_rate, rho))
 
 
 def _stem(in_channels: int, out_channels: int, stride: int, regime: Regime) -> nn.Sequential:

@@ -309,6 +309,9 @@ def test_kinds_of_keys():
         "dense_layers",
         "lr_values",
         "lr_boundaries",
+        "graph_param",
+        "graph_files",
+        "stage_graphs",
     }
     assert is_switch(KEYS["evaluate"])
     assert not is_switch(KEYS["rho"])
