@@ -46,7 +46,8 @@ constexpr int MAX_TILE = 6;
 constexpr int MAX_TILE = 3;
 #endif
 #endif
-constexpr int UNIT = 16;  // floats: lengths of planes and tiles are multiples of it, whatever the vectors' width
+constexpr int UNIT = 16;    // floats: lengths of planes and tiles are multiples of it, whatever the vectors' width
+constexpr int QUARTER = 4;  // floats: what a plane needs of its last unit, if no more
 
 template <int N>
 struct Vector;
@@ -213,7 +214,8 @@ struct LevelSpec {
   int32_t kernel_height, kernel_width, kernel_stride, kernel_padding;
   // SUM_COPIES: sources are shifted copies of planes: copy j is plane copy_source[j] shifted by a tap of a kernel
   int32_t copies, copy_height, copy_width, copy_stride, copy_padding;
-  const int64_t* copy_source;  // offset in the arena
+  int32_t copy_input;          // of the image itself rather than the arena
+  const int64_t* copy_source;  // offset
   const int32_t *copy_y, *copy_x;
   // SUM_VALUES_*: rows over the values
   int32_t columns;
@@ -228,7 +230,7 @@ struct LevelSpec {
 struct PlanSpec {
   int32_t threads;
   int32_t input_planes, input_height, input_width;
-  int64_t input_plane, input_stride;  // where the input is copied to in the arena; -1: it is among the values
+  int64_t input_plane, input_stride;  // where the input is copied to in the arena; -1: nowhere
   int64_t input_value;
   int64_t arena, values;  // floats
   int32_t output_planes, output_size;
@@ -304,42 +306,48 @@ struct Level : LevelSpec {
 
 // ---------------------------------------------------------------------------------------------------- sums of edges
 
-// Adds to a tile of each node's sums the edges of one block. `edges` is known to the compiler where EDGES > 0.
-template <int T, int EDGES>
-INLINE void sum_run(const int32_t* order, int nodes, int edges, const Edge* edge, const float* source, float* y,
-                    int64_t y_stride, const float* start, bool rectify) {
+// Adds to a tile of each node's sums the edges of one block, for nodes with equally many of them. A tile has T units and,
+// with TAIL, TAIL more floats.
+template <int T, int TAIL>
+INLINE void sum_run(const int32_t* order, Run run, const Edge* edge, const float* source, float* y, int64_t y_stride,
+                    const float* start, bool rectify) {
   constexpr int N = T * UNIT / LANES;
-  for (int k = 0; k < nodes; k++) {
+  for (int k = 0; k < run.nodes; k++) {
     float* out = y + order[k] * y_stride;
-    F<LANES> a[N];
+    F<LANES> a[N + 1];
+    F<QUARTER> tail{};
     if (start) {
-      const F<LANES> b = splat<LANES>(start[order[k]]);
+      const float b = start[order[k]];
 #pragma GCC unroll 32
-      for (int i = 0; i < N; i++) a[i] = b;
+      for (int i = 0; i < N; i++) a[i] = splat<LANES>(b);
+      tail = splat<QUARTER>(b);
     } else {
 #pragma GCC unroll 32
       for (int i = 0; i < N; i++) a[i] = load_aligned<LANES>(out + i * LANES);
+      if (TAIL) tail = load_aligned<QUARTER>(out + N * LANES);
     }
-    const int count = EDGES > 0 ? EDGES : edges;
-#pragma GCC unroll 6
-    for (int e = 0; e < count; e++) {
+#pragma GCC unroll 4
+    for (int e = 0; e < run.edges; e++) {
       const float* p = source + edge[e].offset;
       const F<LANES> w = splat<LANES>(edge[e].weight);
 #pragma GCC unroll 32
       for (int i = 0; i < N; i++) a[i] += w * load_aligned<LANES>(p + i * LANES);
+      if (TAIL) tail += splat<QUARTER>(edge[e].weight) * load_aligned<QUARTER>(p + N * LANES);
     }
-    edge += count;
+    edge += run.edges;
     if (rectify) {
 #pragma GCC unroll 32
       for (int i = 0; i < N; i++) a[i] = relu<LANES>(a[i]);
+      tail = relu<QUARTER>(tail);
     }
 #pragma GCC unroll 32
     for (int i = 0; i < N; i++) store_aligned<LANES>(out + i * LANES, a[i]);
+    if (TAIL) store_aligned<QUARTER>(out + N * LANES, tail);
   }
 }
 
-// A tile of T units of all nodes of a chunk: the first block starts from the bias, the last one may apply the ReLU.
-template <int T>
+// A tile of all nodes of a chunk: the first block starts from the bias, the last one may apply the ReLU.
+template <int T, int TAIL>
 void sum_tile(const Schedule& s, const ChunkSpec& chunk, const float* source, float* y, int64_t y_stride,
               const float* bias, bool rectify) {
   for (int b = chunk.block_begin; b < chunk.block_end; b++) {
@@ -350,16 +358,7 @@ void sum_tile(const Schedule& s, const ChunkSpec& chunk, const float* source, fl
     const bool last = rectify && b + 1 == chunk.block_end;
     for (int r = block.run_begin; r < block.run_end; r++) {
       const Run run = s.run[r];
-      switch (run.edges) {
-#define RUN(n)                                                                                    \
-  case n:                                                                                         \
-    sum_run<T, n>(order, run.nodes, n, edge, source, y, y_stride, start, last);                   \
-    break;
-        RUN(1) RUN(2) RUN(3) RUN(4) RUN(5) RUN(6)
-#undef RUN
-        default:
-          sum_run<T, 0>(order, run.nodes, run.edges, edge, source, y, y_stride, start, last);
-      }
+      sum_run<T, TAIL>(order, run, edge, source, y, y_stride, start, last);
       order += run.nodes;
       edge += int64_t(run.nodes) * run.edges;
     }
@@ -367,10 +366,28 @@ void sum_tile(const Schedule& s, const ChunkSpec& chunk, const float* source, fl
 }
 
 typedef void (*SumTile)(const Schedule&, const ChunkSpec&, const float*, float*, int64_t, const float*, bool);
-constexpr SumTile SUM_TILE[9] = {nullptr,     sum_tile<1>, sum_tile<2>, sum_tile<3>, sum_tile<4>,
-                                 sum_tile<5>, sum_tile<6>, sum_tile<7>, sum_tile<8>};
+#define TILES(tail)                                                                                                    \
+  {                                                                                                                    \
+    sum_tile<0, tail>, sum_tile<1, tail>, sum_tile<2, tail>, sum_tile<3, tail>, sum_tile<4, tail>, sum_tile<5, tail>,  \
+        sum_tile<6, tail>, sum_tile<7, tail>, sum_tile<8, tail>                                                        \
+  }
+constexpr SumTile SUM_TILE[2][9] = {TILES(0), TILES(QUARTER)};
 
 // ---------------------------------------------------------------------------------------------------- shifted copies
+
+// q[i] = p[2 * i] for i < n, reading within begin .. end only.
+INLINE void copy_every_second(const float* p, int n, float* q, const float* begin, const float* end) {
+  const int shift = p > begin;  // a vector earlier: then the wanted floats are at odd places
+  if (n >= LANES && p - shift + 2 * n <= end) {
+    p -= shift;
+    for (int i = 0;; i = std::min(i + LANES, n - LANES)) {
+      const F<LANES> low = load<LANES>(p + 2 * i), high = load<LANES>(p + 2 * i + LANES);
+      store<LANES>(q + i, shift ? Vector<LANES>::odd(low, high) : Vector<LANES>::even(low, high));
+      if (i == n - LANES) return;
+    }
+  }
+  for (int i = 0; i < n; i++) q[i] = p[2 * i];
+}
 
 // Writes length floats, from position `begin` of the sums' plane on: the source's pixels under one tap of the kernel.
 void copy_shifted(const Level& l, const float* source, int source_height, int source_width, int tap_y, int tap_x,
@@ -397,16 +414,13 @@ void copy_shifted(const Level& l, const float* source, int source_height, int so
       std::fill(out + (end - x0), out + n, 0.f);
       const float* p = row + int64_t(first) * stride + shift;
       float* q = out + (first - x0);
-      int m = end - first;
-      if (stride == 1) {
+      const int m = end - first;
+      if (stride == 1)
         std::memcpy(q, p, sizeof(float) * m);
-      } else if (stride == 2) {
-        for (; m > LANES; m -= LANES, p += 2 * LANES, q += LANES)
-          store<LANES>(q, Vector<LANES>::even(load<LANES>(p), load<LANES>(p + LANES)));
-        for (int i = 0; i < m; i++) q[i] = p[2 * i];
-      } else {
+      else if (stride == 2)
+        copy_every_second(p, m, q, row, row + source_width);
+      else
         for (int i = 0; i < m; i++) q[i] = p[int64_t(i) * stride];
-      }
     }
     begin += n;
     out += n;
@@ -472,7 +486,8 @@ INLINE void depthwise_2(const Rows& rows, int o0, int o1, const float* k, float 
     if (SIDE & LAST) low = masked<N>(low, mask_a), high = masked<N>(high, mask_b);
     here = Vector<N>::even(low, high);
     right = Vector<N>::odd(low, high);
-    left = SIDE & FIRST ? Vector<N>::up(right) : Vector<N>::even(load<N>(p - 1), load<N>(p + N - 1));
+    left = Vector<N>::up(right);
+    if (!(SIDE & FIRST)) left[0] = p[-1];
   };
   take(2 * o0 - 1);
   F<N> above = b + left * w[0] + here * w[1] + right * w[2];
@@ -670,7 +685,7 @@ struct Plan : PlanSpec {
       plane_levels += l.kind <= SUM_COPIES;
       for (const Schedule& schedule : l.schedules)
         y_floats = std::max<int64_t>(y_floats, int64_t(schedule.largest_chunk) * l.y_stride + 4 * UNIT);
-      copy_floats = std::max<int64_t>(copy_floats, int64_t(l.copies) * l.tile * UNIT);
+      copy_floats = std::max<int64_t>(copy_floats, int64_t(l.copies) * (l.tile + 1) * UNIT);
       const int64_t out = int64_t(l.out_height) * l.out_width + 2 * UNIT;
       zero_floats = std::max<int64_t>({zero_floats, int64_t(l.width) + 4 * UNIT, out});
     }
@@ -691,8 +706,8 @@ struct Window {
 
 class Worker {
  public:
-  Worker(const Level& level, Scratch& scratch, float* arena, float* values, float* output)
-      : l_(level), scratch_(scratch), arena_(arena), values_(values), output_(output) {}
+  Worker(const Level& level, Scratch& scratch, const float* image, float* arena, float* values, float* output)
+      : l_(level), scratch_(scratch), image_(image), arena_(arena), values_(values), output_(output) {}
 
   void run(const Schedule& schedule, int share) {
     for (int c = schedule.share_begin[share]; c < schedule.share_begin[share + 1]; c++) run_chunk(schedule, schedule.chunk[c]);
@@ -725,22 +740,24 @@ class Worker {
   }
 
   void sum_strip(const Schedule& schedule, const ChunkSpec& chunk, const Window& window, int begin, int end) {
-    const int tiles = (end - begin + l_.tile - 1) / l_.tile;
+    const bool tail = end == l_.units && l_.height * l_.width + UNIT - QUARTER <= l_.units * UNIT;
+    const int full = end - begin - tail, tiles = std::max(1, (full + l_.tile - 1) / l_.tile);
     const bool rectify = l_.relu && l_.norm_weight_.empty();
     for (int t = 0; t < tiles; t++) {
-      const int from = begin + int(int64_t(end - begin) * t / tiles), to = begin + int(int64_t(end - begin) * (t + 1) / tiles);
+      const int from = begin + int(int64_t(full) * t / tiles), to = begin + int(int64_t(full) * (t + 1) / tiles);
+      const bool with_tail = tail && t + 1 == tiles;
       const float* source = arena_ + int64_t(from) * UNIT;
-      if (l_.kind == SUM_COPIES) source = copy_sources(from, to);
+      if (l_.kind == SUM_COPIES) source = copy_sources(from, to + with_tail);
       float* y = window.y + int64_t(from) * UNIT - window.origin;
-      SUM_TILE[to - from](schedule, chunk, source, y, l_.y_stride, l_.bias_.data() + chunk.node_begin, rectify);
+      SUM_TILE[with_tail][to - from](schedule, chunk, source, y, l_.y_stride, l_.bias_.data() + chunk.node_begin, rectify);
     }
   }
 
   const float* copy_sources(int from, int to) {
     float* out = scratch_.copies.get();
     for (int j = 0; j < l_.copies; j++)
-      copy_shifted(l_, arena_ + l_.copy_source_[j], l_.copy_height, l_.copy_width, l_.copy_y_[j], l_.copy_x_[j],
-                   int64_t(from) * UNIT, (to - from) * UNIT, out + int64_t(j) * l_.tile * UNIT);
+      copy_shifted(l_, (l_.copy_input ? image_ : arena_) + l_.copy_source_[j], l_.copy_height, l_.copy_width, l_.copy_y_[j], l_.copy_x_[j],
+                   int64_t(from) * UNIT, (to - from) * UNIT, out + int64_t(j) * (l_.tile + 1) * UNIT);
     return out;
   }
 
@@ -800,6 +817,7 @@ class Worker {
 
   const Level& l_;
   Scratch& scratch_;
+  const float* image_;
   float* arena_;
   float* values_;
   float* output_;
@@ -892,7 +910,7 @@ class Workspace {
           float* own = arena_[t].get();
           take_input(own, images, b, 0, plan_.input_planes);
           for (const Level& l : plan_.levels)
-            if (l.kind <= SUM_COPIES) worker(l, t, own, b, out).run(l.schedules[0], 0);
+            if (l.kind <= SUM_COPIES) worker(l, t, own, images, b, out).run(l.schedules[0], 0);
         }
         for (int64_t b = whole; b < batch; b++) {
           barrier_.wait();
@@ -900,7 +918,7 @@ class Workspace {
           for (const Level& l : plan_.levels)
             if (l.kind <= SUM_COPIES) {
               barrier_.wait();
-              worker(l, t, arena_[0].get(), b, out).run(l.schedules[1], t);
+              worker(l, t, arena_[0].get(), images, b, out).run(l.schedules[1], t);
             }
         }
       } else if (t == 0) {
@@ -932,15 +950,17 @@ class Workspace {
   }
 
   void take_input(float* arena, const float* images, int64_t image, int begin, int end) const {
+    if (plan_.input_plane < 0) return;
     const int64_t pixels = int64_t(plan_.input_height) * plan_.input_width;
     for (int c = begin; c < end; c++)
       std::memcpy(arena + plan_.input_plane + c * plan_.input_stride, images + (image * plan_.input_planes + c) * pixels,
                   sizeof(float) * pixels);
   }
 
-  Worker worker(const Level& l, int t, float* arena, int64_t image, float* out) {
+  Worker worker(const Level& l, int t, float* arena, const float* images, int64_t image, float* out) {
     const int64_t planes = int64_t(plan_.output_planes) * plan_.output_size;
-    return Worker(l, scratch_[t], arena, values_.get() + image * plan_.values, out + image * planes);
+    const int64_t pixels = int64_t(plan_.input_planes) * plan_.input_height * plan_.input_width;
+    return Worker(l, scratch_[t], images + image * pixels, arena, values_.get() + image * plan_.values, out + image * planes);
   }
 
   const Plan& plan_;
@@ -1032,17 +1052,17 @@ int wirings_run(void* engine, const float* images, int64_t batch, float* out) {
   }
 }
 
-// Multiply-adds of one thread in registers: what the processor can do at most. Returns something to keep the work from vanishing.
+// Multiply-adds in registers, `rounds` times 12 vectors: what one thread of the processor can do at most. The result is
+// there to keep the work from vanishing.
 float wirings_peak(int64_t rounds) {
-  F<LANES> a[12], w = splat<LANES>(0.999f), b = splat<LANES>(0.001f);
+  F<LANES> a[12], w = splat<LANES>(0.999f), b = splat<LANES>(0.001f), total{};
   for (int i = 0; i < 12; i++) a[i] = splat<LANES>(float(i));
   for (int64_t r = 0; r < rounds; r++) {
 #pragma GCC unroll 12
     for (int i = 0; i < 12; i++) a[i] = a[i] * w + b;
-    asm volatile("" : : : "memory");
   }
-  float total = 0;
-  for (int i = 0; i < 12; i++) total += a[i][0];
-  return total;
+#pragma GCC unroll 12
+  for (int i = 0; i < 12; i++) total += a[i];
+  return total[0];
 }
 }

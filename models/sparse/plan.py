@@ -57,7 +57,7 @@ class Schedule:
 @dataclass
 class Copies:
     """Shifted copies of source planes: copy j shows plane `source[j]` (its place) under the tap (y[j], x[j]) of a
-    kernel."""
+    kernel. `of_input`: places count from the image itself, not in the arena."""
 
     source: NDArray[np.int64]
     y: NDArray[np.int32]
@@ -65,6 +65,7 @@ class Copies:
     size: Size
     stride: int
     padding: int
+    of_input: bool
 
 
 @dataclass
@@ -102,8 +103,8 @@ class Plan:
 
     Attributes:
         constants: planes that lie in the arena from the start, with their places.
-        input_place, output_place: among the values if `input_is_value`, or if the output is one; else None for the
-            output.
+        input_place: among the values if `input_is_value`, else in the arena; None where the image is read in place.
+        output_place: among the values; None where the output is planes.
     """
 
     levels: list[PlannedLevel]
@@ -111,7 +112,7 @@ class Plan:
     image_size: Size
     input_planes: int
     input_is_value: bool
-    input_place: int
+    input_place: int | None
     input_stride: int
     arena: int
     values: int
@@ -160,6 +161,10 @@ class _Planner:
             for source in level.sources:
                 self.last_use[source] = i
         self.is_value = self._find_values()
+        users = [level for level in graph.levels if 0 in level.sources]
+        self.input_in_place = all(
+            level.sources == (0,) and level.edges is not None and not level.edges.plain for level in users
+        )
         self.arena = _Arena()
         self.values = 0
         self.place: list[int] = []
@@ -189,6 +194,9 @@ class _Planner:
         input_planes = graph.levels[0].nodes
         if self.is_value[0]:
             self._place_values(input_planes)
+        elif self.input_in_place:
+            self.place.append(0)
+            self.stride.append(self.image_size[0] * self.image_size[1])
         else:
             self._place_planes(0, input_planes, self.image_size)
         levels = [self._level(i) for i in range(1, len(graph.levels))]
@@ -199,7 +207,7 @@ class _Planner:
             image_size=self.image_size,
             input_planes=input_planes,
             input_is_value=self.is_value[0],
-            input_place=self.place[0],
+            input_place=None if self.input_in_place else self.place[0],
             input_stride=self.stride[0],
             arena=self.arena.length + 2 * UNIT,
             values=_round_up(self.values),
@@ -253,7 +261,7 @@ class _Planner:
         )
         self._choose_tiles(planned, len(np.unique(offset)))
         if copies is not None:  # their offsets are numbers of copies until the tile is known
-            offset = offset * (planned.tile * UNIT)
+            offset = offset * ((planned.tile + 1) * UNIT)
         order = np.lexsort((offset, rows))
         edges = rows[order], offset[order], weight[order]
         blocks = _block_of_source(edges[1], self._sources_a_block(planned))
@@ -304,6 +312,7 @@ class _Planner:
             self.sizes[level.sources[0]][1],
             edges.stride,
             edges.padding,
+            level.sources == (0,) and self.input_in_place,
         )
         return number.reshape(edges.columns, -1), copies
 
