@@ -47,6 +47,7 @@ constexpr int MAX_TILE = 3;
 #endif
 #endif
 constexpr int UNIT = 16;    // floats: lengths of planes and tiles are multiples of it, whatever the vectors' width
+constexpr int BAND = 4;     // rows of a dense matrix that are multiplied together
 constexpr int QUARTER = 4;  // floats: what a plane needs of its last unit, if no more
 
 template <int N>
@@ -174,10 +175,11 @@ struct BlockSpec {
   int64_t node_begin, edge_begin;
 };
 
-// Nodes computed together by one thread.
+// Nodes computed together by one thread, and which rows of what they give.
 struct ChunkSpec {
   int32_t node_begin, node_end;
   int32_t block_begin, block_end;
+  int32_t row_begin, row_end;
 };
 
 // One way of cutting a level into chunks: share s, for one thread, has the chunks share_begin[s] .. share_begin[s + 1] - 1.
@@ -271,13 +273,33 @@ struct Schedule {
 
 int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
+// A tap of a kernel: its place, and the outputs x of a row, first .. end - 1, that it sees the source at.
+struct Tap {
+  int y, x, first, end;
+
+  Tap(int tap_y, int tap_x, int stride, int padding, int source_width, int width) : y(tap_y - padding), x(tap_x - padding) {
+    first = std::min(width, x >= 0 ? 0 : (-x + stride - 1) / stride);
+    end = source_width <= x ? 0 : std::min(width, (source_width - x - 1) / stride + 1);
+    end = std::max(first, end);
+  }
+};
+
 struct Level : LevelSpec {
   std::vector<float> bias_, norm_weight_, norm_bias_, kernel_, kernel_bias_, dense_, weight_;
   std::vector<int64_t> copy_source_, indptr_;
-  std::vector<int32_t> copy_y_, copy_x_, index_;
+  std::vector<int32_t> index_;
+  std::vector<Tap> taps_;
   std::vector<Schedule> schedules;
   int units;     // of a plane of sums
   int y_stride;  // floats of a node's sums in the scratch
+
+  // The dense matrix in bands of BAND rows, UNIT columns of each in turn: the order in which they are read.
+  void pack(const float* dense) {
+    dense_.assign(int64_t(round_up(nodes, BAND)) * columns, 0.f);
+    for (int64_t n = 0; n < nodes; n++)
+      for (int64_t c = 0; c < columns; c++)
+        dense_[((n / BAND * (columns / UNIT) + c / UNIT) * BAND + n % BAND) * UNIT + c % UNIT] = dense[n * columns + c];
+  }
 
   explicit Level(const LevelSpec& s) : LevelSpec(s) {
     const bool planes = kind == SUM_PLANES || kind == SUM_COPIES;
@@ -287,9 +309,9 @@ struct Level : LevelSpec {
     kernel_ = copied(s.kernel, int64_t(nodes) * kernel_height * kernel_width);
     kernel_bias_ = copied(s.kernel_bias, nodes);
     copy_source_ = copied(s.copy_source, copies);
-    copy_y_ = copied(s.copy_y, copies);
-    copy_x_ = copied(s.copy_x, copies);
-    dense_ = copied(s.dense, int64_t(nodes) * columns);
+    for (int j = 0; j < copies; j++)
+      taps_.emplace_back(s.copy_y[j], s.copy_x[j], copy_stride, copy_padding, copy_width, width);
+    if (s.dense) pack(s.dense);
     indptr_ = copied(s.indptr, nodes + 1);
     index_ = copied(s.index, indptr_.empty() ? 0 : indptr_.back());
     weight_ = copied(s.weight, indptr_.empty() ? 0 : indptr_.back());
@@ -389,43 +411,22 @@ INLINE void copy_every_second(const float* p, int n, float* q, const float* begi
   for (int i = 0; i < n; i++) q[i] = p[2 * i];
 }
 
-// Writes length floats, from position `begin` of the sums' plane on: the source's pixels under one tap of the kernel.
-void copy_shifted(const Level& l, const float* source, int source_height, int source_width, int tap_y, int tap_x,
-                  int64_t begin, int length, float* out) {
-  const int stride = l.copy_stride, total = l.height * l.width;
-  while (length > 0) {
-    if (begin >= total) {
-      std::memset(out, 0, sizeof(float) * length);
-      return;
-    }
-    const int y = int(begin / l.width), x0 = int(begin % l.width);
-    const int n = std::min(length, l.width - x0);
-    const int in_y = y * stride + tap_y - l.copy_padding, shift = tap_x - l.copy_padding;
-    if (in_y < 0 || in_y >= source_height) {
-      std::memset(out, 0, sizeof(float) * n);
-    } else {
-      const float* row = source + int64_t(in_y) * source_width;
-      // outputs x with 0 <= x * stride + shift < source_width
-      int first = shift >= 0 ? 0 : (-shift + stride - 1) / stride;
-      int end = source_width - shift <= 0 ? 0 : (source_width - shift - 1) / stride + 1;
-      first = std::min(std::max(first, x0), x0 + n);
-      end = std::min(std::max(end, first), x0 + n);
-      std::fill(out, out + (first - x0), 0.f);
-      std::fill(out + (end - x0), out + n, 0.f);
-      const float* p = row + int64_t(first) * stride + shift;
-      float* q = out + (first - x0);
-      const int m = end - first;
-      if (stride == 1)
-        std::memcpy(q, p, sizeof(float) * m);
-      else if (stride == 2)
-        copy_every_second(p, m, q, row, row + source_width);
-      else
-        for (int i = 0; i < m; i++) q[i] = p[int64_t(i) * stride];
-    }
-    begin += n;
-    out += n;
-    length -= n;
-  }
+// Writes n floats of a row of outputs, from output x on: what the tap sees of that row of the source (null: outside).
+INLINE void copy_row(const Tap& tap, const float* row, int source_width, int stride, int x, int n, float* out) {
+  const int first = row ? std::min(std::max(tap.first, x), x + n) : x;
+  const int end = row ? std::min(std::max(tap.end, first), x + n) : x;
+  for (int i = x; i < first; i++) out[i - x] = 0;
+  for (int i = end; i < x + n; i++) out[i - x] = 0;
+  if (first == end) return;
+  const float* p = row + int64_t(first) * stride + tap.x;
+  float* q = out + (first - x);
+  const int m = end - first;
+  if (stride == 1)
+    std::memcpy(q, p, sizeof(float) * m);
+  else if (stride == 2)
+    copy_every_second(p, m, q, row, row + source_width);
+  else
+    for (int i = 0; i < m; i++) q[i] = p[int64_t(i) * stride];
 }
 
 // ---------------------------------------------------------------------------------------------------- depthwise
@@ -715,21 +716,34 @@ class Worker {
 
  private:
   void run_chunk(const Schedule& schedule, const ChunkSpec& chunk) {
-    Window window{scratch_.y.get(), 0};
-    int unit = 0, out_row = 0;
-    for (int row = 0; row < l_.height; row += l_.strip_rows) {
-      const bool last = row + l_.strip_rows >= l_.height;
-      const int end = last ? l_.units : std::min(l_.units, round_up((row + l_.strip_rows) * l_.width, UNIT) / UNIT);
+    const int stop = rows_needed(chunk.row_end);
+    int row = first_row_needed(chunk.row_begin), out_row = chunk.row_begin;
+    int unit = int(int64_t(row) * l_.width / UNIT);
+    Window window{scratch_.y.get(), int64_t(unit) * UNIT};
+    while (row < stop) {
+      row = std::min(stop, row + l_.strip_rows);
+      const int end = round_up(row * l_.width, UNIT) / UNIT;
       sum_strip(schedule, chunk, window, unit, end);
       unit = end;
-      const int out_end = last ? l_.out_height : finished_rows(int(int64_t(unit) * UNIT / l_.width));
+      const int out_end = row == stop ? chunk.row_end : std::min(finished_rows(row), chunk.row_end);
       for (int n = chunk.node_begin; n < chunk.node_end; n++) {
         float* y = window.y + int64_t(n - chunk.node_begin) * l_.y_stride;
         finish(n, y, window.origin, out_row, out_end);
       }
       out_row = out_end;
-      if (!last) slide(window, chunk.node_end - chunk.node_begin, out_row, int64_t(unit) * UNIT);
+      if (row < stop) slide(window, chunk.node_end - chunk.node_begin, out_row, int64_t(unit) * UNIT);
     }
+  }
+
+  // The first row of sums that output rows from `out_row` on need.
+  int first_row_needed(int out_row) const {
+    return l_.kernel_.empty() ? out_row : std::min(l_.height, std::max(0, out_row * l_.kernel_stride - l_.kernel_padding));
+  }
+
+  // How many rows of sums the output rows before `out_end` need.
+  int rows_needed(int out_end) const {
+    if (l_.kernel_.empty() || out_end == l_.out_height) return l_.kernel_.empty() ? out_end : l_.height;
+    return std::min(l_.height, (out_end - 1) * l_.kernel_stride - l_.kernel_padding + l_.kernel_height);
   }
 
   // Output rows that need no row of sums from `rows` on.
@@ -753,18 +767,27 @@ class Worker {
     }
   }
 
+  // Fills a tile of every shifted copy: positions from * UNIT .. to * UNIT - 1 of the sums' plane.
   const float* copy_sources(int from, int to) {
     float* out = scratch_.copies.get();
-    for (int j = 0; j < l_.copies; j++)
-      copy_shifted(l_, (l_.copy_input ? image_ : arena_) + l_.copy_source_[j], l_.copy_height, l_.copy_width, l_.copy_y_[j], l_.copy_x_[j],
-                   int64_t(from) * UNIT, (to - from) * UNIT, out + int64_t(j) * (l_.tile + 1) * UNIT);
+    const int total = l_.height * l_.width, stop = std::min(total, to * UNIT);
+    for (int at = from * UNIT; at < stop;) {
+      const int y = at / l_.width, x = at % l_.width, n = std::min(stop - at, l_.width - x);
+      for (int j = 0; j < l_.copies; j++) {
+        const Tap& tap = l_.taps_[j];
+        const int row = y * l_.copy_stride + tap.y;
+        const float* plane = (l_.copy_input ? image_ : arena_) + l_.copy_source_[j];
+        copy_row(tap, row < 0 || row >= l_.copy_height ? nullptr : plane + int64_t(row) * l_.copy_width, l_.copy_width,
+                 l_.copy_stride, x, n, out + int64_t(j) * (l_.tile + 1) * UNIT + (at - from * UNIT));
+      }
+      at += n;
+    }
     return out;
   }
 
   // Moves the rows that are needed again to the front of the window.
   void slide(Window& window, int nodes, int out_row, int64_t end) {
-    const int row = l_.kernel_.empty() ? out_row : std::max(0, out_row * l_.kernel_stride - l_.kernel_padding);
-    const int64_t origin = std::min(int64_t(row) * l_.width / UNIT * UNIT, end);
+    const int64_t origin = std::min(int64_t(first_row_needed(out_row)) * l_.width / UNIT * UNIT, end);
     for (int n = 0; n < nodes; n++) {
       float* y = window.y + int64_t(n) * l_.y_stride;
       std::memmove(y, y + (origin - window.origin), sizeof(float) * (end - origin));
@@ -823,42 +846,35 @@ class Worker {
   float* output_;
 };
 
-// ROWS nodes of IMAGES images: dot products of dense rows with values; the order of the sum is the same for any of both.
-template <int ROWS, int IMAGES>
-INLINE void dot_products(const float* dense, int columns, const float* values, int64_t stride, float (*result)[IMAGES]) {
-  F<LANES> a[ROWS][IMAGES] = {};
-  for (int c = 0; c < columns; c += LANES) {
-    F<LANES> x[IMAGES];
-    for (int i = 0; i < IMAGES; i++) x[i] = load<LANES>(values + i * stride + c);
-    for (int r = 0; r < ROWS; r++) {
-      const F<LANES> w = load<LANES>(dense + int64_t(r) * columns + c);
-      for (int i = 0; i < IMAGES; i++) a[r][i] += w * x[i];
+// A band of nodes of IMAGES images: dot products of dense rows with values; each sum's order is the same for any IMAGES.
+template <int IMAGES>
+INLINE void dense_band(const Level& l, int node, float* values, int64_t stride) {
+  constexpr int N = UNIT / LANES;
+  const float* dense = l.dense_.data() + int64_t(node) * l.columns;
+  F<LANES> a[BAND][IMAGES] = {};
+  for (int c = 0; c < l.columns; c += UNIT, dense += BAND * UNIT)
+#pragma GCC unroll 4
+    for (int v = 0; v < N; v++) {
+      F<LANES> x[IMAGES];
+#pragma GCC unroll 4
+      for (int i = 0; i < IMAGES; i++) x[i] = load<LANES>(values + l.column_begin + i * stride + c + v * LANES);
+#pragma GCC unroll 4
+      for (int r = 0; r < BAND; r++) {
+        const F<LANES> w = load<LANES>(dense + r * UNIT + v * LANES);
+#pragma GCC unroll 4
+        for (int i = 0; i < IMAGES; i++) a[r][i] += w * x[i];
+      }
     }
-  }
-  for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+  for (int r = 0; r < BAND; r++)
+#pragma GCC unroll 4
     for (int i = 0; i < IMAGES; i++) {
+      if (node + r >= l.nodes) continue;
       float total = 0;
       for (int lane = 0; lane < LANES; lane++) total += a[r][i][lane];
-      result[r][i] = total;
-    }
-}
-
-template <int ROWS, int IMAGES>
-void dense_values(const Level& l, int node, float* values, int64_t stride) {
-  float result[ROWS][IMAGES];
-  dot_products<ROWS, IMAGES>(l.dense_.data() + int64_t(node) * l.columns, l.columns, values + l.column_begin, stride, result);
-  for (int r = 0; r < ROWS; r++)
-    for (int i = 0; i < IMAGES; i++) {
-      const float v = result[r][i] + l.bias_[node + r];
+      const float v = total + l.bias_[node + r];
       values[i * stride + l.plane + node + r] = l.relu && v < 0 ? 0 : v;
     }
-}
-
-template <int IMAGES>
-void dense_nodes(const Level& l, int begin, int end, float* values, int64_t stride) {
-  int n = begin;
-  for (; n + 4 <= end; n += 4) dense_values<4, IMAGES>(l, n, values, stride);
-  for (; n < end; n++) dense_values<1, IMAGES>(l, n, values, stride);
 }
 
 void sparse_nodes(const Level& l, int begin, int end, float* values) {
@@ -875,17 +891,20 @@ void sparse_nodes(const Level& l, int begin, int end, float* values) {
 }
 
 void run_values(const Level& l, int thread, int threads, int64_t images, float* values, int64_t stride) {
-  const int begin = int(int64_t(l.nodes) * thread / threads), end = int(int64_t(l.nodes) * (thread + 1) / threads);
+  const int bands = (l.nodes + BAND - 1) / BAND;
+  const int begin = int(int64_t(bands) * thread / threads) * BAND, end = int(int64_t(bands) * (thread + 1) / threads) * BAND;
   int64_t i = 0;
   if (l.kind == SUM_VALUES_SPARSE) {
-    for (; i < images; i++) sparse_nodes(l, begin, end, values + i * stride);
+    for (; i < images; i++) sparse_nodes(l, begin, std::min(end, l.nodes), values + i * stride);
     return;
   }
-  // a band of rows stays in the cache while the images pass
-  for (int band = begin; band < end; band += 32) {
-    const int band_end = std::min(end, band + 32);
-    for (i = 0; i + 4 <= images; i += 4) dense_nodes<4>(l, band, band_end, values + i * stride, stride);
-    for (; i < images; i++) dense_nodes<1>(l, band, band_end, values + i * stride, stride);
+  constexpr int NEAR = 8 * BAND;  // rows that stay in the cache while the images pass
+  for (int near = begin; near < end; near += NEAR) {
+    const int stop = std::min(end, near + NEAR);
+    for (i = 0; i + 4 <= images; i += 4)
+      for (int n = near; n < stop; n += BAND) dense_band<4>(l, n, values + i * stride, stride);
+    for (; i < images; i++)
+      for (int n = near; n < stop; n += BAND) dense_band<1>(l, n, values + i * stride, stride);
   }
 }
 
