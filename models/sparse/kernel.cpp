@@ -583,34 +583,43 @@ INLINE void pause() {
 #endif
 }
 
-class Barrier {
+// Waits until `ready` holds: on the spot for a moment, then leaving the processor to others.
+template <class Ready>
+INLINE void wait_until(const Ready& ready) {
+  for (int spins = 0; !ready(); spins++) {
+    if (spins < 2000)
+      pause();
+    else
+      std::this_thread::yield();
+  }
+}
+
+// Parts of a job that threads take as they come. One that comes late finds nothing left, and nobody waits for it.
+class Parts {
  public:
-  explicit Barrier(int threads) : threads_(threads) {}
-  void wait() {
-    if (threads_ == 1) return;
-    const uint32_t turn = turn_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
-      arrived_.store(0, std::memory_order_relaxed);
-      turn_.store(turn + 1, std::memory_order_release);
-      return;
+  void reset(int64_t count) {
+    count_ = count;
+    taken_.store(0, std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+  }
+  template <class Work>
+  INLINE void take(const Work& work) {
+    for (int64_t part; (part = taken_.fetch_add(1, std::memory_order_relaxed)) < count_;) {
+      work(part);
+      done_.fetch_add(1, std::memory_order_release);
     }
-    for (int spins = 0; turn_.load(std::memory_order_acquire) == turn; spins++) {
-      if (spins < 4000)
-        pause();
-      else
-        std::this_thread::yield();
-    }
+    wait_until([this] { return done_.load(std::memory_order_acquire) >= count_; });
   }
 
  private:
-  const int threads_;
-  std::atomic<int> arrived_{0};
-  std::atomic<uint32_t> turn_{0};
+  int64_t count_ = 0;
+  std::atomic<int64_t> taken_{0}, done_{0};
 };
 
-class Pool {  // the caller's thread and helpers of its own
+// The caller's thread and helpers of its own. A helper that the system has not woken when the work is done is left out.
+class Pool {
  public:
-  explicit Pool(int threads) : threads_(threads) {
+  explicit Pool(int threads) {
     for (int t = 1; t < threads; t++) helpers_.emplace_back([this, t] { help(t); });
   }
   ~Pool() {
@@ -622,45 +631,54 @@ class Pool {  // the caller's thread and helpers of its own
     wake_.notify_all();
     for (std::thread& helper : helpers_) helper.join();
   }
+  // work(t) on thread t of the pool, for some t; on the caller's, t = 0, in any case.
   void run(const std::function<void(int)>& work) {
-    if (threads_ > 1) {
+    if (helpers_.empty()) return work(0);
+    work_ = &work;
+    inside_.store(0, std::memory_order_release);  // opens
+    {
       std::lock_guard<std::mutex> lock(mutex_);
-      work_ = &work;
-      busy_.store(threads_ - 1, std::memory_order_relaxed);
       turn_.fetch_add(1, std::memory_order_release);
     }
-    if (threads_ > 1) wake_.notify_all();
+    if (asleep_.load() > 0) wake_.notify_all();
     work(0);
-    for (int spins = 0; busy_.load(std::memory_order_acquire); spins++) {
-      if (spins < 4000)
-        pause();
-      else
-        std::this_thread::yield();
-    }
+    inside_.fetch_or(CLOSED, std::memory_order_acq_rel);
+    wait_until([this] { return inside_.load(std::memory_order_acquire) == CLOSED; });
   }
 
  private:
+  static constexpr int CLOSED = 1 << 30;
+
+  bool enter() {
+    int inside = inside_.load(std::memory_order_acquire);
+    while (!(inside & CLOSED))
+      if (inside_.compare_exchange_weak(inside, inside + 1, std::memory_order_acq_rel)) return true;
+    return false;
+  }
+
   void help(int t) {
     uint32_t seen = 0;
     while (true) {
-      for (int spins = 0; spins < 4000 && turn_.load(std::memory_order_acquire) == seen; spins++) pause();
+      for (int spins = 0; spins < 2000 && turn_.load(std::memory_order_acquire) == seen; spins++) pause();
       if (turn_.load(std::memory_order_acquire) == seen) {
         std::unique_lock<std::mutex> lock(mutex_);
+        asleep_.fetch_add(1);
         wake_.wait(lock, [&] { return turn_.load(std::memory_order_acquire) != seen; });
+        asleep_.fetch_sub(1);
       }
       seen = turn_.load(std::memory_order_acquire);
       if (stop_) return;
+      if (!enter()) continue;
       (*work_)(t);
-      busy_.fetch_sub(1, std::memory_order_release);
+      inside_.fetch_sub(1, std::memory_order_release);
     }
   }
 
-  const int threads_;
   std::vector<std::thread> helpers_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::atomic<uint32_t> turn_{0};
-  std::atomic<int> busy_{0};
+  std::atomic<int> inside_{CLOSED}, asleep_{0};
   std::atomic<bool> stop_{false};
   const std::function<void(int)>* work_ = nullptr;
 };
@@ -890,9 +908,10 @@ void sparse_nodes(const Level& l, int begin, int end, float* values) {
   }
 }
 
-void run_values(const Level& l, int thread, int threads, int64_t images, float* values, int64_t stride) {
+// The nodes of part `part` of `parts`, of all images.
+void run_values(const Level& l, int64_t part, int64_t parts, int64_t images, float* values, int64_t stride) {
   const int bands = (l.nodes + BAND - 1) / BAND;
-  const int begin = int(int64_t(bands) * thread / threads) * BAND, end = int(int64_t(bands) * (thread + 1) / threads) * BAND;
+  const int begin = int(bands * part / parts) * BAND, end = int(bands * (part + 1) / parts) * BAND;
   int64_t i = 0;
   if (l.kind == SUM_VALUES_SPARSE) {
     for (; i < images; i++) sparse_nodes(l, begin, std::min(end, l.nodes), values + i * stride);
@@ -911,45 +930,30 @@ void run_values(const Level& l, int thread, int threads, int64_t images, float* 
 // Memory and threads for one call at a time.
 class Workspace {
  public:
-  explicit Workspace(const Plan& plan) : plan_(plan), pool_(plan.threads), barrier_(plan.threads), arena_(plan.threads) {
+  explicit Workspace(const Plan& plan)
+      : plan_(plan), arena_(plan.threads), shares_(plan.threads * (plan.levels.size() + 1)), pool_(plan.threads) {
     for (int t = 0; t < plan.threads; t++) scratch_.emplace_back(plan);
   }
 
   void run(const float* images, int64_t batch, float* out) {
     const int64_t stride = plan_.values;
-    if (batch > values_batch_) values_ = Floats((values_batch_ = batch) * stride + 2 * UNIT);
+    if (batch > values_batch_) {
+      values_ = Floats(batch * stride + 2 * UNIT);
+      values_batch_ = batch;
+    }
     const int threads = plan_.threads;
-    const int64_t whole = threads == 1 ? batch : batch - batch % threads;
+    const int64_t whole = plan_.plane_levels ? batch - batch % threads : batch;
     if (plan_.plane_levels)
       for (int t = 0; t < (whole ? threads : 1); t++) prepare_arena(t);
-    std::atomic<int64_t> next{0};
+    whole_.reset(whole);
+    for (Parts& parts : shares_) parts.reset(threads);
     pool_.run([&](int t) {
-      if (plan_.plane_levels) {
-        for (int64_t b; (b = next.fetch_add(1)) < whole;) {
-          float* own = arena_[t].get();
-          take_input(own, images, b, 0, plan_.input_planes);
-          for (const Level& l : plan_.levels)
-            if (l.kind <= SUM_COPIES) worker(l, t, own, images, b, out).run(l.schedules[0], 0);
-        }
-        for (int64_t b = whole; b < batch; b++) {
-          barrier_.wait();
-          take_input(arena_[0].get(), images, b, plan_.input_planes * t / threads, plan_.input_planes * (t + 1) / threads);
-          for (const Level& l : plan_.levels)
-            if (l.kind <= SUM_COPIES) {
-              barrier_.wait();
-              worker(l, t, arena_[0].get(), images, b, out).run(l.schedules[1], t);
-            }
-        }
-      } else if (t == 0) {
-        for (int64_t b = 0; b < batch; b++)
-          std::memcpy(values_.get() + b * stride + plan_.input_value, images + b * plan_.input_planes,
-                      sizeof(float) * plan_.input_planes);
-      }
+      whole_.take([&](int64_t b) { run_whole(t, images, b, out); });
+      for (int64_t b = whole; b < batch; b++) run_shared(t, images, b, out, shares(b - whole));
+      Parts* parts = shares(threads - 1);
       for (const Level& l : plan_.levels)
-        if (l.kind > SUM_COPIES) {
-          barrier_.wait();
-          run_values(l, t, threads, batch, values_.get(), stride);
-        }
+        if (l.kind > SUM_COPIES)
+          (parts++)->take([&](int64_t part) { run_values(l, part, threads, batch, values_.get(), stride); });
     });
     if (plan_.output_value < 0) return;
     for (int64_t b = 0; b < batch; b++)
@@ -958,6 +962,26 @@ class Workspace {
   }
 
  private:
+  // An image on one thread.
+  void run_whole(int t, const float* images, int64_t b, float* out) {
+    float* own = arena_[t].get();
+    take_input(own, images, b, 0, 1);
+    for (const Level& l : plan_.levels)
+      if (l.kind <= SUM_COPIES) worker(l, t, own, images, b, out).run(l.schedules[0], 0);
+  }
+
+  // An image with every level shared among the threads.
+  void run_shared(int t, const float* images, int64_t b, float* out, Parts* parts) {
+    float* common = arena_[0].get();
+    (parts++)->take([&](int64_t part) { take_input(common, images, b, part, plan_.threads); });
+    for (const Level& l : plan_.levels)
+      if (l.kind <= SUM_COPIES)
+        (parts++)->take([&](int64_t part) { worker(l, t, common, images, b, out).run(l.schedules[1], int(part)); });
+  }
+
+  // What the threads share of the i-th image that they share; of the levels over values for i = threads - 1.
+  Parts* shares(int64_t i) { return shares_.data() + i * (plan_.levels.size() + 1); }
+
   void prepare_arena(int t) {
     if (arena_[t].get()) return;
     arena_[t] = Floats(plan_.arena);
@@ -968,12 +992,16 @@ class Workspace {
     }
   }
 
-  void take_input(float* arena, const float* images, int64_t image, int begin, int end) const {
-    if (plan_.input_plane < 0) return;
-    const int64_t pixels = int64_t(plan_.input_height) * plan_.input_width;
-    for (int c = begin; c < end; c++)
-      std::memcpy(arena + plan_.input_plane + c * plan_.input_stride, images + (image * plan_.input_planes + c) * pixels,
-                  sizeof(float) * pixels);
+  // Copies part `part` of `parts` of an image to where its first readers expect it.
+  void take_input(float* arena, const float* images, int64_t image, int64_t part, int64_t parts) {
+    const int64_t pixels = int64_t(plan_.input_height) * plan_.input_width, planes = plan_.input_planes;
+    for (int64_t c = planes * part / parts; c < planes * (part + 1) / parts; c++) {
+      const float* from = images + (image * planes + c) * pixels;
+      if (plan_.input_plane >= 0)
+        std::memcpy(arena + plan_.input_plane + c * plan_.input_stride, from, sizeof(float) * pixels);
+      else if (plan_.input_value >= 0)
+        values_.get()[image * plan_.values + plan_.input_value + c] = *from;
+    }
   }
 
   Worker worker(const Level& l, int t, float* arena, const float* images, int64_t image, float* out) {
@@ -983,12 +1011,13 @@ class Workspace {
   }
 
   const Plan& plan_;
-  Pool pool_;
-  Barrier barrier_;
   std::vector<Floats> arena_;
   std::vector<Scratch> scratch_;
   Floats values_;
   int64_t values_batch_ = 0;
+  Parts whole_;
+  std::vector<Parts> shares_;
+  Pool pool_;
 };
 
 // Workspaces of a plan: calls at the same time take one each. A forked child starts with none, for threads do not survive a fork.
