@@ -46,7 +46,9 @@ constexpr int MAX_TILE = 6;
 constexpr int MAX_TILE = 3;
 #endif
 #endif
-constexpr int UNIT = 16;  // floats: lengths of planes and tiles are multiples of it, whatever the vectors' width
+constexpr int UNIT = 16;    // floats: lengths of planes and tiles are multiples of it, whatever the vectors' width
+constexpr int BAND = 4;     // rows of a dense matrix that are multiplied together
+constexpr int QUARTER = 4;  // floats: what a plane needs of its last unit, if no more
 
 template <int N>
 struct Vector;
@@ -173,10 +175,11 @@ struct BlockSpec {
   int64_t node_begin, edge_begin;
 };
 
-// Nodes computed together by one thread.
+// Nodes computed together by one thread, and which rows of what they give.
 struct ChunkSpec {
   int32_t node_begin, node_end;
   int32_t block_begin, block_end;
+  int32_t row_begin, row_end;
 };
 
 // One way of cutting a level into chunks: share s, for one thread, has the chunks share_begin[s] .. share_begin[s + 1] - 1.
@@ -213,7 +216,8 @@ struct LevelSpec {
   int32_t kernel_height, kernel_width, kernel_stride, kernel_padding;
   // SUM_COPIES: sources are shifted copies of planes: copy j is plane copy_source[j] shifted by a tap of a kernel
   int32_t copies, copy_height, copy_width, copy_stride, copy_padding;
-  const int64_t* copy_source;  // offset in the arena
+  int32_t copy_input;          // of the image itself rather than the arena
+  const int64_t* copy_source;  // offset
   const int32_t *copy_y, *copy_x;
   // SUM_VALUES_*: rows over the values
   int32_t columns;
@@ -228,7 +232,7 @@ struct LevelSpec {
 struct PlanSpec {
   int32_t threads;
   int32_t input_planes, input_height, input_width;
-  int64_t input_plane, input_stride;  // where the input is copied to in the arena; -1: it is among the values
+  int64_t input_plane, input_stride;  // where the input is copied to in the arena; -1: nowhere
   int64_t input_value;
   int64_t arena, values;  // floats
   int32_t output_planes, output_size;
@@ -269,13 +273,33 @@ struct Schedule {
 
 int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
+// A tap of a kernel: its place, and the outputs x of a row, first .. end - 1, that it sees the source at.
+struct Tap {
+  int y, x, first, end;
+
+  Tap(int tap_y, int tap_x, int stride, int padding, int source_width, int width) : y(tap_y - padding), x(tap_x - padding) {
+    first = std::min(width, x >= 0 ? 0 : (-x + stride - 1) / stride);
+    end = source_width <= x ? 0 : std::min(width, (source_width - x - 1) / stride + 1);
+    end = std::max(first, end);
+  }
+};
+
 struct Level : LevelSpec {
   std::vector<float> bias_, norm_weight_, norm_bias_, kernel_, kernel_bias_, dense_, weight_;
   std::vector<int64_t> copy_source_, indptr_;
-  std::vector<int32_t> copy_y_, copy_x_, index_;
+  std::vector<int32_t> index_;
+  std::vector<Tap> taps_;
   std::vector<Schedule> schedules;
   int units;     // of a plane of sums
   int y_stride;  // floats of a node's sums in the scratch
+
+  // The dense matrix in bands of BAND rows, UNIT columns of each in turn: the order in which they are read.
+  void pack(const float* dense) {
+    dense_.assign(int64_t(round_up(nodes, BAND)) * columns, 0.f);
+    for (int64_t n = 0; n < nodes; n++)
+      for (int64_t c = 0; c < columns; c++)
+        dense_[((n / BAND * (columns / UNIT) + c / UNIT) * BAND + n % BAND) * UNIT + c % UNIT] = dense[n * columns + c];
+  }
 
   explicit Level(const LevelSpec& s) : LevelSpec(s) {
     const bool planes = kind == SUM_PLANES || kind == SUM_COPIES;
@@ -285,9 +309,9 @@ struct Level : LevelSpec {
     kernel_ = copied(s.kernel, int64_t(nodes) * kernel_height * kernel_width);
     kernel_bias_ = copied(s.kernel_bias, nodes);
     copy_source_ = copied(s.copy_source, copies);
-    copy_y_ = copied(s.copy_y, copies);
-    copy_x_ = copied(s.copy_x, copies);
-    dense_ = copied(s.dense, int64_t(nodes) * columns);
+    for (int j = 0; j < copies; j++)
+      taps_.emplace_back(s.copy_y[j], s.copy_x[j], copy_stride, copy_padding, copy_width, width);
+    if (s.dense) pack(s.dense);
     indptr_ = copied(s.indptr, nodes + 1);
     index_ = copied(s.index, indptr_.empty() ? 0 : indptr_.back());
     weight_ = copied(s.weight, indptr_.empty() ? 0 : indptr_.back());
@@ -304,42 +328,48 @@ struct Level : LevelSpec {
 
 // ---------------------------------------------------------------------------------------------------- sums of edges
 
-// Adds to a tile of each node's sums the edges of one block. `edges` is known to the compiler where EDGES > 0.
-template <int T, int EDGES>
-INLINE void sum_run(const int32_t* order, int nodes, int edges, const Edge* edge, const float* source, float* y,
-                    int64_t y_stride, const float* start, bool rectify) {
+// Adds to a tile of each node's sums the edges of one block, for nodes with equally many of them. A tile has T units and,
+// with TAIL, TAIL more floats.
+template <int T, int TAIL>
+INLINE void sum_run(const int32_t* order, Run run, const Edge* edge, const float* source, float* y, int64_t y_stride,
+                    const float* start, bool rectify) {
   constexpr int N = T * UNIT / LANES;
-  for (int k = 0; k < nodes; k++) {
+  for (int k = 0; k < run.nodes; k++) {
     float* out = y + order[k] * y_stride;
-    F<LANES> a[N];
+    F<LANES> a[N + 1];
+    F<QUARTER> tail{};
     if (start) {
-      const F<LANES> b = splat<LANES>(start[order[k]]);
+      const float b = start[order[k]];
 #pragma GCC unroll 32
-      for (int i = 0; i < N; i++) a[i] = b;
+      for (int i = 0; i < N; i++) a[i] = splat<LANES>(b);
+      tail = splat<QUARTER>(b);
     } else {
 #pragma GCC unroll 32
       for (int i = 0; i < N; i++) a[i] = load_aligned<LANES>(out + i * LANES);
+      if (TAIL) tail = load_aligned<QUARTER>(out + N * LANES);
     }
-    const int count = EDGES > 0 ? EDGES : edges;
-#pragma GCC unroll 6
-    for (int e = 0; e < count; e++) {
+#pragma GCC unroll 4
+    for (int e = 0; e < run.edges; e++) {
       const float* p = source + edge[e].offset;
       const F<LANES> w = splat<LANES>(edge[e].weight);
 #pragma GCC unroll 32
       for (int i = 0; i < N; i++) a[i] += w * load_aligned<LANES>(p + i * LANES);
+      if (TAIL) tail += splat<QUARTER>(edge[e].weight) * load_aligned<QUARTER>(p + N * LANES);
     }
-    edge += count;
+    edge += run.edges;
     if (rectify) {
 #pragma GCC unroll 32
       for (int i = 0; i < N; i++) a[i] = relu<LANES>(a[i]);
+      tail = relu<QUARTER>(tail);
     }
 #pragma GCC unroll 32
     for (int i = 0; i < N; i++) store_aligned<LANES>(out + i * LANES, a[i]);
+    if (TAIL) store_aligned<QUARTER>(out + N * LANES, tail);
   }
 }
 
-// A tile of T units of all nodes of a chunk: the first block starts from the bias, the last one may apply the ReLU.
-template <int T>
+// A tile of all nodes of a chunk: the first block starts from the bias, the last one may apply the ReLU.
+template <int T, int TAIL>
 void sum_tile(const Schedule& s, const ChunkSpec& chunk, const float* source, float* y, int64_t y_stride,
               const float* bias, bool rectify) {
   for (int b = chunk.block_begin; b < chunk.block_end; b++) {
@@ -350,16 +380,7 @@ void sum_tile(const Schedule& s, const ChunkSpec& chunk, const float* source, fl
     const bool last = rectify && b + 1 == chunk.block_end;
     for (int r = block.run_begin; r < block.run_end; r++) {
       const Run run = s.run[r];
-      switch (run.edges) {
-#define RUN(n)                                                                                    \
-  case n:                                                                                         \
-    sum_run<T, n>(order, run.nodes, n, edge, source, y, y_stride, start, last);                   \
-    break;
-        RUN(1) RUN(2) RUN(3) RUN(4) RUN(5) RUN(6)
-#undef RUN
-        default:
-          sum_run<T, 0>(order, run.nodes, run.edges, edge, source, y, y_stride, start, last);
-      }
+      sum_run<T, TAIL>(order, run, edge, source, y, y_stride, start, last);
       order += run.nodes;
       edge += int64_t(run.nodes) * run.edges;
     }
@@ -367,51 +388,45 @@ void sum_tile(const Schedule& s, const ChunkSpec& chunk, const float* source, fl
 }
 
 typedef void (*SumTile)(const Schedule&, const ChunkSpec&, const float*, float*, int64_t, const float*, bool);
-constexpr SumTile SUM_TILE[9] = {nullptr,     sum_tile<1>, sum_tile<2>, sum_tile<3>, sum_tile<4>,
-                                 sum_tile<5>, sum_tile<6>, sum_tile<7>, sum_tile<8>};
+#define TILES(tail)                                                                                                    \
+  {                                                                                                                    \
+    sum_tile<0, tail>, sum_tile<1, tail>, sum_tile<2, tail>, sum_tile<3, tail>, sum_tile<4, tail>, sum_tile<5, tail>,  \
+        sum_tile<6, tail>, sum_tile<7, tail>, sum_tile<8, tail>                                                        \
+  }
+constexpr SumTile SUM_TILE[2][9] = {TILES(0), TILES(QUARTER)};
 
 // ---------------------------------------------------------------------------------------------------- shifted copies
 
-// Writes length floats, from position `begin` of the sums' plane on: the source's pixels under one tap of the kernel.
-void copy_shifted(const Level& l, const float* source, int source_height, int source_width, int tap_y, int tap_x,
-                  int64_t begin, int length, float* out) {
-  const int stride = l.copy_stride, total = l.height * l.width;
-  while (length > 0) {
-    if (begin >= total) {
-      std::memset(out, 0, sizeof(float) * length);
-      return;
+// q[i] = p[2 * i] for i < n, reading within begin .. end only.
+INLINE void copy_every_second(const float* p, int n, float* q, const float* begin, const float* end) {
+  const int shift = p > begin;  // a vector earlier: then the wanted floats are at odd places
+  if (n >= LANES && p - shift + 2 * n <= end) {
+    p -= shift;
+    for (int i = 0;; i = std::min(i + LANES, n - LANES)) {
+      const F<LANES> low = load<LANES>(p + 2 * i), high = load<LANES>(p + 2 * i + LANES);
+      store<LANES>(q + i, shift ? Vector<LANES>::odd(low, high) : Vector<LANES>::even(low, high));
+      if (i == n - LANES) return;
     }
-    const int y = int(begin / l.width), x0 = int(begin % l.width);
-    const int n = std::min(length, l.width - x0);
-    const int in_y = y * stride + tap_y - l.copy_padding, shift = tap_x - l.copy_padding;
-    if (in_y < 0 || in_y >= source_height) {
-      std::memset(out, 0, sizeof(float) * n);
-    } else {
-      const float* row = source + int64_t(in_y) * source_width;
-      // outputs x with 0 <= x * stride + shift < source_width
-      int first = shift >= 0 ? 0 : (-shift + stride - 1) / stride;
-      int end = source_width - shift <= 0 ? 0 : (source_width - shift - 1) / stride + 1;
-      first = std::min(std::max(first, x0), x0 + n);
-      end = std::min(std::max(end, first), x0 + n);
-      std::fill(out, out + (first - x0), 0.f);
-      std::fill(out + (end - x0), out + n, 0.f);
-      const float* p = row + int64_t(first) * stride + shift;
-      float* q = out + (first - x0);
-      int m = end - first;
-      if (stride == 1) {
-        std::memcpy(q, p, sizeof(float) * m);
-      } else if (stride == 2) {
-        for (; m > LANES; m -= LANES, p += 2 * LANES, q += LANES)
-          store<LANES>(q, Vector<LANES>::even(load<LANES>(p), load<LANES>(p + LANES)));
-        for (int i = 0; i < m; i++) q[i] = p[2 * i];
-      } else {
-        for (int i = 0; i < m; i++) q[i] = p[int64_t(i) * stride];
-      }
-    }
-    begin += n;
-    out += n;
-    length -= n;
   }
+  for (int i = 0; i < n; i++) q[i] = p[2 * i];
+}
+
+// Writes n floats of a row of outputs, from output x on: what the tap sees of that row of the source (null: outside).
+INLINE void copy_row(const Tap& tap, const float* row, int source_width, int stride, int x, int n, float* out) {
+  const int first = row ? std::min(std::max(tap.first, x), x + n) : x;
+  const int end = row ? std::min(std::max(tap.end, first), x + n) : x;
+  for (int i = x; i < first; i++) out[i - x] = 0;
+  for (int i = end; i < x + n; i++) out[i - x] = 0;
+  if (first == end) return;
+  const float* p = row + int64_t(first) * stride + tap.x;
+  float* q = out + (first - x);
+  const int m = end - first;
+  if (stride == 1)
+    std::memcpy(q, p, sizeof(float) * m);
+  else if (stride == 2)
+    copy_every_second(p, m, q, row, row + source_width);
+  else
+    for (int i = 0; i < m; i++) q[i] = p[int64_t(i) * stride];
 }
 
 // ---------------------------------------------------------------------------------------------------- depthwise
@@ -472,7 +487,8 @@ INLINE void depthwise_2(const Rows& rows, int o0, int o1, const float* k, float 
     if (SIDE & LAST) low = masked<N>(low, mask_a), high = masked<N>(high, mask_b);
     here = Vector<N>::even(low, high);
     right = Vector<N>::odd(low, high);
-    left = SIDE & FIRST ? Vector<N>::up(right) : Vector<N>::even(load<N>(p - 1), load<N>(p + N - 1));
+    left = Vector<N>::up(right);
+    if (!(SIDE & FIRST)) left[0] = p[-1];
   };
   take(2 * o0 - 1);
   F<N> above = b + left * w[0] + here * w[1] + right * w[2];
@@ -567,34 +583,43 @@ INLINE void pause() {
 #endif
 }
 
-class Barrier {
+// Waits until `ready` holds: on the spot for a moment, then leaving the processor to others.
+template <class Ready>
+INLINE void wait_until(const Ready& ready) {
+  for (int spins = 0; !ready(); spins++) {
+    if (spins < 2000)
+      pause();
+    else
+      std::this_thread::yield();
+  }
+}
+
+// Parts of a job that threads take as they come. One that comes late finds nothing left, and nobody waits for it.
+class Parts {
  public:
-  explicit Barrier(int threads) : threads_(threads) {}
-  void wait() {
-    if (threads_ == 1) return;
-    const uint32_t turn = turn_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
-      arrived_.store(0, std::memory_order_relaxed);
-      turn_.store(turn + 1, std::memory_order_release);
-      return;
+  void reset(int64_t count) {
+    count_ = count;
+    taken_.store(0, std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+  }
+  template <class Work>
+  INLINE void take(const Work& work) {
+    for (int64_t part; (part = taken_.fetch_add(1, std::memory_order_relaxed)) < count_;) {
+      work(part);
+      done_.fetch_add(1, std::memory_order_release);
     }
-    for (int spins = 0; turn_.load(std::memory_order_acquire) == turn; spins++) {
-      if (spins < 4000)
-        pause();
-      else
-        std::this_thread::yield();
-    }
+    wait_until([this] { return done_.load(std::memory_order_acquire) >= count_; });
   }
 
  private:
-  const int threads_;
-  std::atomic<int> arrived_{0};
-  std::atomic<uint32_t> turn_{0};
+  int64_t count_ = 0;
+  std::atomic<int64_t> taken_{0}, done_{0};
 };
 
-class Pool {  // the caller's thread and helpers of its own
+// The caller's thread and helpers of its own. A helper that the system has not woken when the work is done is left out.
+class Pool {
  public:
-  explicit Pool(int threads) : threads_(threads) {
+  explicit Pool(int threads) {
     for (int t = 1; t < threads; t++) helpers_.emplace_back([this, t] { help(t); });
   }
   ~Pool() {
@@ -606,45 +631,54 @@ class Pool {  // the caller's thread and helpers of its own
     wake_.notify_all();
     for (std::thread& helper : helpers_) helper.join();
   }
+  // work(t) on thread t of the pool, for some t; on the caller's, t = 0, in any case.
   void run(const std::function<void(int)>& work) {
-    if (threads_ > 1) {
+    if (helpers_.empty()) return work(0);
+    work_ = &work;
+    inside_.store(0, std::memory_order_release);  // opens
+    {
       std::lock_guard<std::mutex> lock(mutex_);
-      work_ = &work;
-      busy_.store(threads_ - 1, std::memory_order_relaxed);
       turn_.fetch_add(1, std::memory_order_release);
     }
-    if (threads_ > 1) wake_.notify_all();
+    if (asleep_.load() > 0) wake_.notify_all();
     work(0);
-    for (int spins = 0; busy_.load(std::memory_order_acquire); spins++) {
-      if (spins < 4000)
-        pause();
-      else
-        std::this_thread::yield();
-    }
+    inside_.fetch_or(CLOSED, std::memory_order_acq_rel);
+    wait_until([this] { return inside_.load(std::memory_order_acquire) == CLOSED; });
   }
 
  private:
+  static constexpr int CLOSED = 1 << 30;
+
+  bool enter() {
+    int inside = inside_.load(std::memory_order_acquire);
+    while (!(inside & CLOSED))
+      if (inside_.compare_exchange_weak(inside, inside + 1, std::memory_order_acq_rel)) return true;
+    return false;
+  }
+
   void help(int t) {
     uint32_t seen = 0;
     while (true) {
-      for (int spins = 0; spins < 4000 && turn_.load(std::memory_order_acquire) == seen; spins++) pause();
+      for (int spins = 0; spins < 2000 && turn_.load(std::memory_order_acquire) == seen; spins++) pause();
       if (turn_.load(std::memory_order_acquire) == seen) {
         std::unique_lock<std::mutex> lock(mutex_);
+        asleep_.fetch_add(1);
         wake_.wait(lock, [&] { return turn_.load(std::memory_order_acquire) != seen; });
+        asleep_.fetch_sub(1);
       }
       seen = turn_.load(std::memory_order_acquire);
       if (stop_) return;
+      if (!enter()) continue;
       (*work_)(t);
-      busy_.fetch_sub(1, std::memory_order_release);
+      inside_.fetch_sub(1, std::memory_order_release);
     }
   }
 
-  const int threads_;
   std::vector<std::thread> helpers_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::atomic<uint32_t> turn_{0};
-  std::atomic<int> busy_{0};
+  std::atomic<int> inside_{CLOSED}, asleep_{0};
   std::atomic<bool> stop_{false};
   const std::function<void(int)>* work_ = nullptr;
 };
@@ -670,7 +704,7 @@ struct Plan : PlanSpec {
       plane_levels += l.kind <= SUM_COPIES;
       for (const Schedule& schedule : l.schedules)
         y_floats = std::max<int64_t>(y_floats, int64_t(schedule.largest_chunk) * l.y_stride + 4 * UNIT);
-      copy_floats = std::max<int64_t>(copy_floats, int64_t(l.copies) * l.tile * UNIT);
+      copy_floats = std::max<int64_t>(copy_floats, int64_t(l.copies) * (l.tile + 1) * UNIT);
       const int64_t out = int64_t(l.out_height) * l.out_width + 2 * UNIT;
       zero_floats = std::max<int64_t>({zero_floats, int64_t(l.width) + 4 * UNIT, out});
     }
@@ -691,8 +725,8 @@ struct Window {
 
 class Worker {
  public:
-  Worker(const Level& level, Scratch& scratch, float* arena, float* values, float* output)
-      : l_(level), scratch_(scratch), arena_(arena), values_(values), output_(output) {}
+  Worker(const Level& level, Scratch& scratch, const float* image, float* arena, float* values, float* output)
+      : l_(level), scratch_(scratch), image_(image), arena_(arena), values_(values), output_(output) {}
 
   void run(const Schedule& schedule, int share) {
     for (int c = schedule.share_begin[share]; c < schedule.share_begin[share + 1]; c++) run_chunk(schedule, schedule.chunk[c]);
@@ -700,21 +734,34 @@ class Worker {
 
  private:
   void run_chunk(const Schedule& schedule, const ChunkSpec& chunk) {
-    Window window{scratch_.y.get(), 0};
-    int unit = 0, out_row = 0;
-    for (int row = 0; row < l_.height; row += l_.strip_rows) {
-      const bool last = row + l_.strip_rows >= l_.height;
-      const int end = last ? l_.units : std::min(l_.units, round_up((row + l_.strip_rows) * l_.width, UNIT) / UNIT);
+    const int stop = rows_needed(chunk.row_end);
+    int row = first_row_needed(chunk.row_begin), out_row = chunk.row_begin;
+    int unit = int(int64_t(row) * l_.width / UNIT);
+    Window window{scratch_.y.get(), int64_t(unit) * UNIT};
+    while (row < stop) {
+      row = std::min(stop, row + l_.strip_rows);
+      const int end = round_up(row * l_.width, UNIT) / UNIT;
       sum_strip(schedule, chunk, window, unit, end);
       unit = end;
-      const int out_end = last ? l_.out_height : finished_rows(int(int64_t(unit) * UNIT / l_.width));
+      const int out_end = row == stop ? chunk.row_end : std::min(finished_rows(row), chunk.row_end);
       for (int n = chunk.node_begin; n < chunk.node_end; n++) {
         float* y = window.y + int64_t(n - chunk.node_begin) * l_.y_stride;
         finish(n, y, window.origin, out_row, out_end);
       }
       out_row = out_end;
-      if (!last) slide(window, chunk.node_end - chunk.node_begin, out_row, int64_t(unit) * UNIT);
+      if (row < stop) slide(window, chunk.node_end - chunk.node_begin, out_row, int64_t(unit) * UNIT);
     }
+  }
+
+  // The first row of sums that output rows from `out_row` on need.
+  int first_row_needed(int out_row) const {
+    return l_.kernel_.empty() ? out_row : std::min(l_.height, std::max(0, out_row * l_.kernel_stride - l_.kernel_padding));
+  }
+
+  // How many rows of sums the output rows before `out_end` need.
+  int rows_needed(int out_end) const {
+    if (l_.kernel_.empty() || out_end == l_.out_height) return l_.kernel_.empty() ? out_end : l_.height;
+    return std::min(l_.height, (out_end - 1) * l_.kernel_stride - l_.kernel_padding + l_.kernel_height);
   }
 
   // Output rows that need no row of sums from `rows` on.
@@ -725,29 +772,40 @@ class Worker {
   }
 
   void sum_strip(const Schedule& schedule, const ChunkSpec& chunk, const Window& window, int begin, int end) {
-    const int tiles = (end - begin + l_.tile - 1) / l_.tile;
+    const bool tail = end == l_.units && l_.height * l_.width + UNIT - QUARTER <= l_.units * UNIT;
+    const int full = end - begin - tail, tiles = std::max(1, (full + l_.tile - 1) / l_.tile);
     const bool rectify = l_.relu && l_.norm_weight_.empty();
     for (int t = 0; t < tiles; t++) {
-      const int from = begin + int(int64_t(end - begin) * t / tiles), to = begin + int(int64_t(end - begin) * (t + 1) / tiles);
+      const int from = begin + int(int64_t(full) * t / tiles), to = begin + int(int64_t(full) * (t + 1) / tiles);
+      const bool with_tail = tail && t + 1 == tiles;
       const float* source = arena_ + int64_t(from) * UNIT;
-      if (l_.kind == SUM_COPIES) source = copy_sources(from, to);
+      if (l_.kind == SUM_COPIES) source = copy_sources(from, to + with_tail);
       float* y = window.y + int64_t(from) * UNIT - window.origin;
-      SUM_TILE[to - from](schedule, chunk, source, y, l_.y_stride, l_.bias_.data() + chunk.node_begin, rectify);
+      SUM_TILE[with_tail][to - from](schedule, chunk, source, y, l_.y_stride, l_.bias_.data() + chunk.node_begin, rectify);
     }
   }
 
+  // Fills a tile of every shifted copy: positions from * UNIT .. to * UNIT - 1 of the sums' plane.
   const float* copy_sources(int from, int to) {
     float* out = scratch_.copies.get();
-    for (int j = 0; j < l_.copies; j++)
-      copy_shifted(l_, arena_ + l_.copy_source_[j], l_.copy_height, l_.copy_width, l_.copy_y_[j], l_.copy_x_[j],
-                   int64_t(from) * UNIT, (to - from) * UNIT, out + int64_t(j) * l_.tile * UNIT);
+    const int total = l_.height * l_.width, stop = std::min(total, to * UNIT);
+    for (int at = from * UNIT; at < stop;) {
+      const int y = at / l_.width, x = at % l_.width, n = std::min(stop - at, l_.width - x);
+      for (int j = 0; j < l_.copies; j++) {
+        const Tap& tap = l_.taps_[j];
+        const int row = y * l_.copy_stride + tap.y;
+        const float* plane = (l_.copy_input ? image_ : arena_) + l_.copy_source_[j];
+        copy_row(tap, row < 0 || row >= l_.copy_height ? nullptr : plane + int64_t(row) * l_.copy_width, l_.copy_width,
+                 l_.copy_stride, x, n, out + int64_t(j) * (l_.tile + 1) * UNIT + (at - from * UNIT));
+      }
+      at += n;
+    }
     return out;
   }
 
   // Moves the rows that are needed again to the front of the window.
   void slide(Window& window, int nodes, int out_row, int64_t end) {
-    const int row = l_.kernel_.empty() ? out_row : std::max(0, out_row * l_.kernel_stride - l_.kernel_padding);
-    const int64_t origin = std::min(int64_t(row) * l_.width / UNIT * UNIT, end);
+    const int64_t origin = std::min(int64_t(first_row_needed(out_row)) * l_.width / UNIT * UNIT, end);
     for (int n = 0; n < nodes; n++) {
       float* y = window.y + int64_t(n) * l_.y_stride;
       std::memmove(y, y + (origin - window.origin), sizeof(float) * (end - origin));
@@ -800,47 +858,41 @@ class Worker {
 
   const Level& l_;
   Scratch& scratch_;
+  const float* image_;
   float* arena_;
   float* values_;
   float* output_;
 };
 
-// ROWS nodes of IMAGES images: dot products of dense rows with values; the order of the sum is the same for any of both.
-template <int ROWS, int IMAGES>
-INLINE void dot_products(const float* dense, int columns, const float* values, int64_t stride, float (*result)[IMAGES]) {
-  F<LANES> a[ROWS][IMAGES] = {};
-  for (int c = 0; c < columns; c += LANES) {
-    F<LANES> x[IMAGES];
-    for (int i = 0; i < IMAGES; i++) x[i] = load<LANES>(values + i * stride + c);
-    for (int r = 0; r < ROWS; r++) {
-      const F<LANES> w = load<LANES>(dense + int64_t(r) * columns + c);
-      for (int i = 0; i < IMAGES; i++) a[r][i] += w * x[i];
+// A band of nodes of IMAGES images: dot products of dense rows with values; each sum's order is the same for any IMAGES.
+template <int IMAGES>
+INLINE void dense_band(const Level& l, int node, float* values, int64_t stride) {
+  constexpr int N = UNIT / LANES;
+  const float* dense = l.dense_.data() + int64_t(node) * l.columns;
+  F<LANES> a[BAND][IMAGES] = {};
+  for (int c = 0; c < l.columns; c += UNIT, dense += BAND * UNIT)
+#pragma GCC unroll 4
+    for (int v = 0; v < N; v++) {
+      F<LANES> x[IMAGES];
+#pragma GCC unroll 4
+      for (int i = 0; i < IMAGES; i++) x[i] = load<LANES>(values + l.column_begin + i * stride + c + v * LANES);
+#pragma GCC unroll 4
+      for (int r = 0; r < BAND; r++) {
+        const F<LANES> w = load<LANES>(dense + r * UNIT + v * LANES);
+#pragma GCC unroll 4
+        for (int i = 0; i < IMAGES; i++) a[r][i] += w * x[i];
+      }
     }
-  }
-  for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+  for (int r = 0; r < BAND; r++)
+#pragma GCC unroll 4
     for (int i = 0; i < IMAGES; i++) {
+      if (node + r >= l.nodes) continue;
       float total = 0;
       for (int lane = 0; lane < LANES; lane++) total += a[r][i][lane];
-      result[r][i] = total;
-    }
-}
-
-template <int ROWS, int IMAGES>
-void dense_values(const Level& l, int node, float* values, int64_t stride) {
-  float result[ROWS][IMAGES];
-  dot_products<ROWS, IMAGES>(l.dense_.data() + int64_t(node) * l.columns, l.columns, values + l.column_begin, stride, result);
-  for (int r = 0; r < ROWS; r++)
-    for (int i = 0; i < IMAGES; i++) {
-      const float v = result[r][i] + l.bias_[node + r];
+      const float v = total + l.bias_[node + r];
       values[i * stride + l.plane + node + r] = l.relu && v < 0 ? 0 : v;
     }
-}
-
-template <int IMAGES>
-void dense_nodes(const Level& l, int begin, int end, float* values, int64_t stride) {
-  int n = begin;
-  for (; n + 4 <= end; n += 4) dense_values<4, IMAGES>(l, n, values, stride);
-  for (; n < end; n++) dense_values<1, IMAGES>(l, n, values, stride);
 }
 
 void sparse_nodes(const Level& l, int begin, int end, float* values) {
@@ -856,63 +908,52 @@ void sparse_nodes(const Level& l, int begin, int end, float* values) {
   }
 }
 
-void run_values(const Level& l, int thread, int threads, int64_t images, float* values, int64_t stride) {
-  const int begin = int(int64_t(l.nodes) * thread / threads), end = int(int64_t(l.nodes) * (thread + 1) / threads);
+// The nodes of part `part` of `parts`, of all images.
+void run_values(const Level& l, int64_t part, int64_t parts, int64_t images, float* values, int64_t stride) {
+  const int bands = (l.nodes + BAND - 1) / BAND;
+  const int begin = int(bands * part / parts) * BAND, end = int(bands * (part + 1) / parts) * BAND;
   int64_t i = 0;
   if (l.kind == SUM_VALUES_SPARSE) {
-    for (; i < images; i++) sparse_nodes(l, begin, end, values + i * stride);
+    for (; i < images; i++) sparse_nodes(l, begin, std::min(end, l.nodes), values + i * stride);
     return;
   }
-  // a band of rows stays in the cache while the images pass
-  for (int band = begin; band < end; band += 32) {
-    const int band_end = std::min(end, band + 32);
-    for (i = 0; i + 4 <= images; i += 4) dense_nodes<4>(l, band, band_end, values + i * stride, stride);
-    for (; i < images; i++) dense_nodes<1>(l, band, band_end, values + i * stride, stride);
+  constexpr int NEAR = 8 * BAND;  // rows that stay in the cache while the images pass
+  for (int near = begin; near < end; near += NEAR) {
+    const int stop = std::min(end, near + NEAR);
+    for (i = 0; i + 4 <= images; i += 4)
+      for (int n = near; n < stop; n += BAND) dense_band<4>(l, n, values + i * stride, stride);
+    for (; i < images; i++)
+      for (int n = near; n < stop; n += BAND) dense_band<1>(l, n, values + i * stride, stride);
   }
 }
 
 // Memory and threads for one call at a time.
 class Workspace {
  public:
-  explicit Workspace(const Plan& plan) : plan_(plan), pool_(plan.threads), barrier_(plan.threads), arena_(plan.threads) {
+  explicit Workspace(const Plan& plan)
+      : plan_(plan), arena_(plan.threads), shares_(plan.threads * (plan.levels.size() + 1)), pool_(plan.threads) {
     for (int t = 0; t < plan.threads; t++) scratch_.emplace_back(plan);
   }
 
   void run(const float* images, int64_t batch, float* out) {
     const int64_t stride = plan_.values;
-    if (batch > values_batch_) values_ = Floats((values_batch_ = batch) * stride + 2 * UNIT);
+    if (batch > values_batch_) {
+      values_ = Floats(batch * stride + 2 * UNIT);
+      values_batch_ = batch;
+    }
     const int threads = plan_.threads;
-    const int64_t whole = threads == 1 ? batch : batch - batch % threads;
+    const int64_t whole = plan_.plane_levels ? batch - batch % threads : batch;
     if (plan_.plane_levels)
       for (int t = 0; t < (whole ? threads : 1); t++) prepare_arena(t);
-    std::atomic<int64_t> next{0};
+    whole_.reset(whole);
+    for (Parts& parts : shares_) parts.reset(threads);
     pool_.run([&](int t) {
-      if (plan_.plane_levels) {
-        for (int64_t b; (b = next.fetch_add(1)) < whole;) {
-          float* own = arena_[t].get();
-          take_input(own, images, b, 0, plan_.input_planes);
-          for (const Level& l : plan_.levels)
-            if (l.kind <= SUM_COPIES) worker(l, t, own, b, out).run(l.schedules[0], 0);
-        }
-        for (int64_t b = whole; b < batch; b++) {
-          barrier_.wait();
-          take_input(arena_[0].get(), images, b, plan_.input_planes * t / threads, plan_.input_planes * (t + 1) / threads);
-          for (const Level& l : plan_.levels)
-            if (l.kind <= SUM_COPIES) {
-              barrier_.wait();
-              worker(l, t, arena_[0].get(), b, out).run(l.schedules[1], t);
-            }
-        }
-      } else if (t == 0) {
-        for (int64_t b = 0; b < batch; b++)
-          std::memcpy(values_.get() + b * stride + plan_.input_value, images + b * plan_.input_planes,
-                      sizeof(float) * plan_.input_planes);
-      }
+      whole_.take([&](int64_t b) { run_whole(t, images, b, out); });
+      for (int64_t b = whole; b < batch; b++) run_shared(t, images, b, out, shares(b - whole));
+      Parts* parts = shares(threads - 1);
       for (const Level& l : plan_.levels)
-        if (l.kind > SUM_COPIES) {
-          barrier_.wait();
-          run_values(l, t, threads, batch, values_.get(), stride);
-        }
+        if (l.kind > SUM_COPIES)
+          (parts++)->take([&](int64_t part) { run_values(l, part, threads, batch, values_.get(), stride); });
     });
     if (plan_.output_value < 0) return;
     for (int64_t b = 0; b < batch; b++)
@@ -921,6 +962,26 @@ class Workspace {
   }
 
  private:
+  // An image on one thread.
+  void run_whole(int t, const float* images, int64_t b, float* out) {
+    float* own = arena_[t].get();
+    take_input(own, images, b, 0, 1);
+    for (const Level& l : plan_.levels)
+      if (l.kind <= SUM_COPIES) worker(l, t, own, images, b, out).run(l.schedules[0], 0);
+  }
+
+  // An image with every level shared among the threads.
+  void run_shared(int t, const float* images, int64_t b, float* out, Parts* parts) {
+    float* common = arena_[0].get();
+    (parts++)->take([&](int64_t part) { take_input(common, images, b, part, plan_.threads); });
+    for (const Level& l : plan_.levels)
+      if (l.kind <= SUM_COPIES)
+        (parts++)->take([&](int64_t part) { worker(l, t, common, images, b, out).run(l.schedules[1], int(part)); });
+  }
+
+  // What the threads share of the i-th image that they share; of the levels over values for i = threads - 1.
+  Parts* shares(int64_t i) { return shares_.data() + i * (plan_.levels.size() + 1); }
+
   void prepare_arena(int t) {
     if (arena_[t].get()) return;
     arena_[t] = Floats(plan_.arena);
@@ -931,25 +992,32 @@ class Workspace {
     }
   }
 
-  void take_input(float* arena, const float* images, int64_t image, int begin, int end) const {
-    const int64_t pixels = int64_t(plan_.input_height) * plan_.input_width;
-    for (int c = begin; c < end; c++)
-      std::memcpy(arena + plan_.input_plane + c * plan_.input_stride, images + (image * plan_.input_planes + c) * pixels,
-                  sizeof(float) * pixels);
+  // Copies part `part` of `parts` of an image to where its first readers expect it.
+  void take_input(float* arena, const float* images, int64_t image, int64_t part, int64_t parts) {
+    const int64_t pixels = int64_t(plan_.input_height) * plan_.input_width, planes = plan_.input_planes;
+    for (int64_t c = planes * part / parts; c < planes * (part + 1) / parts; c++) {
+      const float* from = images + (image * planes + c) * pixels;
+      if (plan_.input_plane >= 0)
+        std::memcpy(arena + plan_.input_plane + c * plan_.input_stride, from, sizeof(float) * pixels);
+      else if (plan_.input_value >= 0)
+        values_.get()[image * plan_.values + plan_.input_value + c] = *from;
+    }
   }
 
-  Worker worker(const Level& l, int t, float* arena, int64_t image, float* out) {
+  Worker worker(const Level& l, int t, float* arena, const float* images, int64_t image, float* out) {
     const int64_t planes = int64_t(plan_.output_planes) * plan_.output_size;
-    return Worker(l, scratch_[t], arena, values_.get() + image * plan_.values, out + image * planes);
+    const int64_t pixels = int64_t(plan_.input_planes) * plan_.input_height * plan_.input_width;
+    return Worker(l, scratch_[t], images + image * pixels, arena, values_.get() + image * plan_.values, out + image * planes);
   }
 
   const Plan& plan_;
-  Pool pool_;
-  Barrier barrier_;
   std::vector<Floats> arena_;
   std::vector<Scratch> scratch_;
   Floats values_;
   int64_t values_batch_ = 0;
+  Parts whole_;
+  std::vector<Parts> shares_;
+  Pool pool_;
 };
 
 // Workspaces of a plan: calls at the same time take one each. A forked child starts with none, for threads do not survive a fork.
@@ -1032,17 +1100,17 @@ int wirings_run(void* engine, const float* images, int64_t batch, float* out) {
   }
 }
 
-// Multiply-adds of one thread in registers: what the processor can do at most. Returns something to keep the work from vanishing.
+// Multiply-adds in registers, `rounds` times 12 vectors: what one thread of the processor can do at most. The result is
+// there to keep the work from vanishing.
 float wirings_peak(int64_t rounds) {
-  F<LANES> a[12], w = splat<LANES>(0.999f), b = splat<LANES>(0.001f);
+  F<LANES> a[12], w = splat<LANES>(0.999f), b = splat<LANES>(0.001f), total{};
   for (int i = 0; i < 12; i++) a[i] = splat<LANES>(float(i));
   for (int64_t r = 0; r < rounds; r++) {
 #pragma GCC unroll 12
     for (int i = 0; i < 12; i++) a[i] = a[i] * w + b;
-    asm volatile("" : : : "memory");
   }
-  float total = 0;
-  for (int i = 0; i < 12; i++) total += a[i][0];
-  return total;
+#pragma GCC unroll 12
+  for (int i = 0; i < 12; i++) total += a[i];
+  return total[0];
 }
 }

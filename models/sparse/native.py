@@ -41,7 +41,10 @@ class _LevelSpec(ctypes.Structure):
         ("eps", _FLOAT),
         *((name, _POINTER) for name in ("kernel", "kernel_bias")),
         *((name, _I32) for name in ("kernel_height", "kernel_width", "kernel_stride", "kernel_padding")),
-        *((name, _I32) for name in ("copies", "copy_height", "copy_width", "copy_stride", "copy_padding")),
+        *(
+            (name, _I32)
+            for name in ("copies", "copy_height", "copy_width", "copy_stride", "copy_padding", "copy_input")
+        ),
         *((name, _POINTER) for name in ("copy_source", "copy_y", "copy_x")),
         ("columns", _I32),
         ("column_begin", _I64),
@@ -211,6 +214,7 @@ def _level_spec(planned: PlannedLevel, keep: list[Any]) -> _LevelSpec:
         spec.copies = len(copies.source)
         spec.copy_height, spec.copy_width = copies.size
         spec.copy_stride, spec.copy_padding = copies.stride, copies.padding
+        spec.copy_input = copies.of_input
         spec.copy_source = _pointer(copies.source, np.int64, keep)
         spec.copy_y, spec.copy_x = _pointer(copies.y, np.int32, keep), _pointer(copies.x, np.int32, keep)
     if planned.values is not None:
@@ -236,7 +240,7 @@ def _plan_spec(plan: Plan, keep: list[Any]) -> _PlanSpec:
         input_planes=plan.input_planes,
         input_height=height,
         input_width=width,
-        input_plane=-1 if plan.input_is_value else plan.input_place,
+        input_plane=-1 if plan.input_is_value or plan.input_place is None else plan.input_place,
         input_stride=plan.input_stride,
         input_value=plan.input_place if plan.input_is_value else -1,
         arena=plan.arena,

@@ -18,10 +18,10 @@ from models.sparse.graph import ChannelGraph, Edges, Level, Size
 UNIT = 16
 """Floats: lengths of planes and tiles are multiples of it."""
 BYTES = 4 * UNIT
-SOURCES_NEAR = 80 << 10
+SOURCES_NEAR = 56 << 10
 """Bytes of source tiles that a block of edges may touch: what the first-level cache holds, and what follows it
 closely."""
-SUMS_NEAR = 384 << 10
+SUMS_NEAR = 512 << 10
 """Bytes of sums that a chunk of nodes may keep before their own operations: a part of the second-level cache."""
 DENSE_ABOVE = 0.3
 """Share of the possible edges above which a level over single values runs densely."""
@@ -38,6 +38,8 @@ CHUNK = np.dtype(
         ("node_end", np.int32),
         ("block_begin", np.int32),
         ("block_end", np.int32),
+        ("row_begin", np.int32),
+        ("row_end", np.int32),
     ]
 )
 
@@ -57,7 +59,7 @@ class Schedule:
 @dataclass
 class Copies:
     """Shifted copies of source planes: copy j shows plane `source[j]` (its place) under the tap (y[j], x[j]) of a
-    kernel."""
+    kernel. `of_input`: places count from the image itself, not in the arena."""
 
     source: NDArray[np.int64]
     y: NDArray[np.int32]
@@ -65,6 +67,7 @@ class Copies:
     size: Size
     stride: int
     padding: int
+    of_input: bool
 
 
 @dataclass
@@ -102,8 +105,8 @@ class Plan:
 
     Attributes:
         constants: planes that lie in the arena from the start, with their places.
-        input_place, output_place: among the values if `input_is_value`, or if the output is one; else None for the
-            output.
+        input_place: among the values if `input_is_value`, else in the arena; None where the image is read in place.
+        output_place: among the values; None where the output is planes.
     """
 
     levels: list[PlannedLevel]
@@ -111,7 +114,7 @@ class Plan:
     image_size: Size
     input_planes: int
     input_is_value: bool
-    input_place: int
+    input_place: int | None
     input_stride: int
     arena: int
     values: int
@@ -160,6 +163,10 @@ class _Planner:
             for source in level.sources:
                 self.last_use[source] = i
         self.is_value = self._find_values()
+        users = [level for level in graph.levels if 0 in level.sources]
+        self.input_in_place = all(
+            level.sources == (0,) and level.edges is not None and not level.edges.plain for level in users
+        )
         self.arena = _Arena()
         self.values = 0
         self.place: list[int] = []
@@ -189,6 +196,9 @@ class _Planner:
         input_planes = graph.levels[0].nodes
         if self.is_value[0]:
             self._place_values(input_planes)
+        elif self.input_in_place:
+            self.place.append(0)
+            self.stride.append(self.image_size[0] * self.image_size[1])
         else:
             self._place_planes(0, input_planes, self.image_size)
         levels = [self._level(i) for i in range(1, len(graph.levels))]
@@ -199,7 +209,7 @@ class _Planner:
             image_size=self.image_size,
             input_planes=input_planes,
             input_is_value=self.is_value[0],
-            input_place=self.place[0],
+            input_place=None if self.input_in_place else self.place[0],
             input_stride=self.stride[0],
             arena=self.arena.length + 2 * UNIT,
             values=_round_up(self.values),
@@ -229,8 +239,7 @@ class _Planner:
             return self._value_level(index, level)
         assert level.edges is not None
         offsets, copies = self._source_offsets(index, level)
-        rows, offset, weight = _taps(level.edges, offsets, copies)
-        rows, offset, weight = self._add_constants(level, sums, rows, offset, weight)
+        edges = self._add_constants(level, sums, _taps(level.edges, offsets, copies))
         destination = TO_ARENA
         if self.is_value[index]:
             destination = TO_VALUES
@@ -251,16 +260,14 @@ class _Planner:
             self.stride[-1],
             copies=copies,
         )
-        self._choose_tiles(planned, len(np.unique(offset)))
+        self._choose_tiles(planned, len(np.unique(edges.offset)))
         if copies is not None:  # their offsets are numbers of copies until the tile is known
-            offset = offset * (planned.tile * UNIT)
-        order = np.lexsort((offset, rows))
-        edges = rows[order], offset[order], weight[order]
-        blocks = _block_of_source(edges[1], self._sources_a_block(planned))
-        node_cost = self._node_cost(planned, np.bincount(rows, minlength=level.nodes))
-        for threads in (1,) if self.threads == 1 else (1, self.threads):
-            bounds = _split(node_cost, threads)
-            planned.schedules.append(self._schedule(planned, bounds, *edges, blocks))
+            edges.offset *= (planned.tile + 1) * UNIT
+        edges = edges.sorted()
+        blocks = _block_of_source(edges.offset, max(1, SOURCES_NEAR // (BYTES * planned.tile)))
+        planned.schedules = [self._schedule(planned, edges, blocks, 1)]
+        if self.threads > 1:
+            planned.schedules.append(self._schedule(planned, edges, blocks, self.threads))
         return planned
 
     def _value_level(self, index: int, level: Level) -> PlannedLevel:
@@ -304,15 +311,14 @@ class _Planner:
             self.sizes[level.sources[0]][1],
             edges.stride,
             edges.padding,
+            level.sources == (0,) and self.input_in_place,
         )
         return number.reshape(edges.columns, -1), copies
 
-    def _add_constants(
-        self, level: Level, sums: Size, rows: NDArray, offset: NDArray, weight: NDArray
-    ) -> tuple[NDArray, NDArray, NDArray]:
+    def _add_constants(self, level: Level, sums: Size, edges: _PlacedEdges) -> _PlacedEdges:
         """The edges with one more for every constant plane, of weight 1."""
         if level.constant is None:
-            return rows, offset, weight
+            return edges
         if not (level.edges is not None and level.edges.plain):
             raise ValueError(f"{level.name} has kernels and constant planes.")
         stride = plane_stride(sums)
@@ -320,10 +326,10 @@ class _Planner:
         place = self.arena.take(count * stride, 0, len(self.graph.levels))
         places = place + stride * np.arange(count, dtype=np.int64)
         self.constants += [(int(p), plane.reshape(-1)) for p, plane in zip(places, level.constant.planes, strict=True)]
-        return (
-            np.concatenate([rows, level.constant.nodes]),
-            np.concatenate([offset, places]),
-            np.concatenate([weight, np.ones(count, np.float32)]),
+        return _PlacedEdges(
+            np.concatenate([edges.row, level.constant.nodes]),
+            np.concatenate([edges.offset, places]),
+            np.concatenate([edges.weight, np.ones(count, np.float32)]),
         )
 
     def _choose_tiles(self, planned: PlannedLevel, sources: int) -> None:
@@ -339,9 +345,6 @@ class _Planner:
         rows_near = max(1, SUMS_NEAR // (4 * width * level.nodes))
         planned.strip_rows = height if whole or rows_near >= height else max(rows_near, min(height, 4))
 
-    def _sources_a_block(self, planned: PlannedLevel) -> int:
-        return max(1, SOURCES_NEAR // (BYTES * planned.tile))
-
     def _node_cost(self, planned: PlannedLevel, edges: NDArray) -> NDArray[np.float64]:
         """What each node costs, in multiply-adds of one vector."""
         height, width = planned.sums
@@ -351,29 +354,32 @@ class _Planner:
             cost = cost + 1.3 * taps * planned.out[0] * max(1.0, planned.out[1] / UNIT)
         return cost
 
-    def _schedule(
-        self,
-        planned: PlannedLevel,
-        bounds: Sequence[int],
-        rows: NDArray,
-        offset: NDArray,
-        weight: NDArray,
-        blocks: NDArray,
-    ) -> Schedule:
+    def _schedule(self, planned: PlannedLevel, edges: _PlacedEdges, blocks: NDArray, shares: int) -> Schedule:
+        """The level cut into shares of about the same cost."""
         rectify = planned.level.relu and planned.level.norm is None
+        parts = _Parts(planned.out[0], rectify)
+        nodes = planned.level.nodes
+        if planned.kind == SUM_COPIES and shares > 1 and self._rows_may_split(planned):
+            bounds = [planned.out[0] * share // shares for share in range(shares + 1)]
+            parts.add_chunk(0, nodes, edges, blocks)
+            parts.split_rows(bounds)
+            return parts.schedule(list(range(shares + 1)))
         largest = self._largest_chunk(planned)
-        parts = _Parts()
         share_begin = [0]
-        for begin, end in pairwise(bounds):
+        for begin, end in pairwise(_split(self._node_cost(planned, np.bincount(edges.row, minlength=nodes)), shares)):
             pieces = -(-(end - begin) // largest)
             cuts = [begin + (end - begin) * i // pieces for i in range(pieces)] + [end] if pieces else []
             for first, stop in pairwise(cuts):
-                chosen = slice(*np.searchsorted(rows, [first, stop]))
-                parts.add_chunk(
-                    first, stop, rows[chosen] - first, offset[chosen], weight[chosen], blocks[chosen], rectify
-                )
+                chosen = slice(*np.searchsorted(edges.row, [first, stop]))
+                parts.add_chunk(first, stop, edges.part(chosen, first), blocks[chosen])
             share_begin.append(len(parts.chunks))
         return parts.schedule(share_begin)
+
+    def _rows_may_split(self, planned: PlannedLevel) -> bool:
+        """Threads may take rows of the same planes: shifted copies are then made once. Rows that are narrower than a
+        vector end in noise on the next row, which must be the same thread's; norms and means need all rows."""
+        level = planned.level
+        return planned.out[1] >= UNIT and level.norm is None and not level.mean and planned.destination == TO_ARENA
 
     def _largest_chunk(self, planned: PlannedLevel) -> int:
         """Nodes a chunk: all, where their sums stay near; copies are made once a chunk, so always all of them."""
@@ -383,59 +389,70 @@ class _Planner:
         return max(32, SUMS_NEAR // (4 * min(height, planned.strip_rows) * width))
 
 
+@dataclass
+class _PlacedEdges:
+    """Where each edge ends (a node), where its source lies, and its weight."""
+
+    row: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    def sorted(self) -> _PlacedEdges:
+        """By node, then by place of the source: the order in which a node's edges are summed."""
+        order = np.lexsort((self.offset, self.row))
+        return _PlacedEdges(self.row[order], self.offset[order], self.weight[order])
+
+    def part(self, chosen: slice | NDArray, first_row: int = 0) -> _PlacedEdges:
+        return _PlacedEdges(self.row[chosen] - first_row, self.offset[chosen], self.weight[chosen])
+
+
 class _Parts:
     """Collects the arrays of a schedule chunk by chunk."""
 
-    def __init__(self) -> None:
-        self.chunks: list[tuple[int, int, int, int]] = []
+    def __init__(self, out_rows: int, rectify: bool) -> None:
+        self.out_rows, self.rectify = out_rows, rectify
+        self.chunks: list[tuple[int, int, int, int, int, int]] = []
         self.blocks: list[tuple[int, int, int, int]] = []
         self.runs: list[NDArray] = []
         self.order: list[NDArray] = []
         self.edges: list[NDArray] = []
         self.run_count = self.order_count = self.edge_count = 0
 
-    def add_chunk(
-        self,
-        first: int,
-        stop: int,
-        rows: NDArray,
-        offset: NDArray,
-        weight: NDArray,
-        blocks: NDArray,
-        rectify: bool,
-    ) -> None:
-        """Nodes first .. stop - 1; rows count from first. The first block starts every node, the last may rectify
-        it."""
-        nodes = stop - first
+    def add_chunk(self, first: int, stop: int, edges: _PlacedEdges, blocks: NDArray) -> None:
+        """Nodes first .. stop - 1, from which edges count their rows. The first block starts every node, the last may
+        rectify it."""
         numbers = np.unique(blocks) if len(blocks) else np.zeros(1, np.int64)
         begin = len(self.blocks)
         for i, number in enumerate(numbers):
-            inside = blocks == number
-            counts = np.bincount(rows[inside], minlength=nodes)
-            every = i == 0 or (rectify and i == len(numbers) - 1)
-            order = np.argsort(counts, kind="stable")
-            order = order if every else order[counts[order] > 0]
-            rank = np.zeros(nodes, np.int64)
-            rank[order] = np.arange(len(order))
-            self._add_block(order, counts, rank, rows[inside], offset[inside], weight[inside])
-        self.chunks.append((first, stop, begin, len(self.blocks)))
+            inside = edges.part(blocks == number)
+            every = i == 0 or (self.rectify and i == len(numbers) - 1)
+            self._add_block(stop - first, inside, every)
+        self.chunks.append((first, stop, begin, len(self.blocks), 0, self.out_rows))
 
-    def _add_block(
-        self, order: NDArray, counts: NDArray, rank: NDArray, rows: NDArray, offset: NDArray, weight: NDArray
-    ) -> None:
-        lengths, nodes = np.unique(counts[order], return_counts=True)
-        by_node = np.lexsort((offset, rank[rows]))
-        edges = np.empty(len(rows), EDGE)
-        edges["offset"], edges["weight"] = offset[by_node], weight[by_node]
+    def split_rows(self, bounds: Sequence[int]) -> None:
+        """The only chunk becomes one for each range of rows."""
+        (chunk,) = self.chunks
+        self.chunks = [(*chunk[:4], begin, end) for begin, end in pairwise(bounds)]
+
+    def _add_block(self, nodes: int, edges: _PlacedEdges, every: bool) -> None:
+        counts = np.bincount(edges.row, minlength=nodes)
+        order = np.argsort(counts, kind="stable")
+        order = order if every else order[counts[order] > 0]
+        rank = np.zeros(nodes, np.int64)
+        rank[order] = np.arange(len(order))
+        lengths, members = np.unique(counts[order], return_counts=True)
+        by_node = np.lexsort((edges.offset, rank[edges.row]))
+        stream = np.empty(len(by_node), EDGE)
+        stream["offset"], stream["weight"] = edges.offset[by_node], edges.weight[by_node]
         runs = np.empty(len(lengths), RUN)
-        runs["edges"], runs["nodes"] = lengths, nodes
+        runs["edges"], runs["nodes"] = lengths, members
         self.blocks.append((self.run_count, self.run_count + len(runs), self.order_count, self.edge_count))
         self.runs.append(runs)
         self.order.append(order.astype(np.int32))
-        self.edges.append(edges)
+        self.edges.append(stream)
         self.run_count += len(runs)
         self.order_count += len(order)
-        self.edge_count += len(edges)
+        self.edge_count += len(stream)
 
     def schedule(self, share_begin: list[int]) -> Schedule:
         return Schedule(
@@ -466,15 +483,13 @@ def _round_up(floats: int) -> int:
     return -(-floats // UNIT) * UNIT
 
 
-def _taps(
-    edges: Edges, offsets: NDArray[np.int64], copies: Copies | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Row, offset (or number of the copy) and weight of every multiply-add of a position."""
+def _taps(edges: Edges, offsets: NDArray[np.int64], copies: Copies | None) -> _PlacedEdges:
+    """One edge for every multiply-add of a position; where there are copies, their numbers are the offsets."""
     if copies is None:
-        return edges.rows, offsets[edges.indices], edges.weight[:, 0, 0]
+        return _PlacedEdges(edges.rows, offsets[edges.indices], edges.weight[:, 0, 0])
     weight = edges.weight.reshape(edges.count, -1)
     edge, tap = np.nonzero(weight)
-    return edges.rows[edge], offsets[edges.indices[edge], tap], weight[edge, tap]
+    return _PlacedEdges(edges.rows[edge], offsets[edges.indices[edge], tap], weight[edge, tap])
 
 
 def _block_of_source(offset: NDArray, sources: int) -> NDArray[np.int64]:
