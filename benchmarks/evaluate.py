@@ -29,6 +29,9 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from genutil.checkpoints import load_weights, read_settings
+from genutil.config import Experiment
+from genutil.parts import build_network as experiment_network
 from models import build_network
 from models.mobilenetv1_like import MobileNetV1Like
 from models.sparse import channel_graph, compile_graph
@@ -98,7 +101,7 @@ def _keep_alive(network: MobileNetV1Like, share: float, parameters: float) -> Mo
         alive = _some(stage.out_channels, outputs / stage.out_channels if last else share)
         rows, columns = torch.cat([*groups[1:], alive]), torch.cat(groups)
         graph = stage.graph
-        allowed = graph.layout.from_matrix(rows[:, None] & columns[None]) & True
+        allowed = graph.layout.from_matrix(rows[:, None] & columns[None])
         places = allowed.nonzero().flatten()
         chosen = _covering(graph.layout, places, rows, columns, graph.wiring.kept)
         weight = torch.zeros(graph.layout.possible)
@@ -347,7 +350,9 @@ def _gpu_seconds(call: Run, images: Tensor, calls: int = 20) -> float:
 
 
 def print_cell(cell: dict[str, Any]) -> None:
-    head = f"{cell['wiring']}, {cell['image_size']}x{cell['image_size']}, batch {cell['batch']}, {cell['threads']} threads"
+    head = (
+        f"{cell['wiring']}, {cell['image_size']}x{cell['image_size']}, batch {cell['batch']}, {cell['threads']} threads"
+    )
     share = f", native at {100 * cell['share_of_peak']['median']:.0f} % of peak" if "share_of_peak" in cell else ""
     print(f"\n{head} (peak {cell['peak_gmacs_a_thread']['median']:.1f} G multiply-adds/s a thread{share})")
     for name, time_ in cell["milliseconds"].items():
@@ -422,7 +427,10 @@ def main() -> None:
 
 def _trained(path: Path) -> tuple[nn.Module, int]:
     """The network of a checkpoint and the size of its images."""
-    raise SystemExit(f"{path}: no reader")
+    experiment = Experiment.from_saved(read_settings(path))
+    network = experiment_network(experiment)
+    load_weights(path, network)
+    return network.eval(), experiment.image_size
 
 
 if __name__ == "__main__":
