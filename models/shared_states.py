@@ -180,16 +180,20 @@ def _dense_sums(weight: Tensor, rows: Tensor) -> list[Tensor]:
     return sums
 
 
-def _products(left: Tensor, right: Tensor, pairs: Sequence[tuple[int, int]] | None) -> Tensor:
-    """[batch, L, R]: for each image the inner products of left [L, batch, elements] and right [R, batch, elements].
+def _products(left: Tensor, right: Tensor, pairs: Sequence[tuple[int, int]] | None, per_image: bool) -> Tensor:
+    """Inner products of left [L, batch, elements] and right [R, batch, elements]: [batch, L, R], or [1, L, R] in all.
 
     Only those of `pairs`, the others zero; None stands for all.
     """
     if pairs is None:
-        return torch.bmm(left.transpose(0, 1), right.permute(1, 2, 0))
-    products = left.new_zeros(left.shape[1], len(left), len(right))
+        products = torch.bmm(left.transpose(0, 1), right.permute(1, 2, 0))
+        return products if per_image else products.sum(0, keepdim=True)
+    products = left.new_zeros(left.shape[1] if per_image else 1, len(left), len(right))
     for i, j in pairs:
-        products[:, i, j] = torch.bmm(left[i][:, None], right[j][:, :, None]).view(-1)
+        if per_image:
+            products[:, i, j] = torch.bmm(left[i][:, None], right[j][:, :, None]).view(-1)
+        else:
+            products[0, i, j] = torch.dot(left[i].view(-1), right[j].view(-1))
     return products
 
 
@@ -221,9 +225,9 @@ class _Publish(torch.autograd.Function):
         rows = states.kept_rows()
         own, later = rows[start:stop], rows[stop:]
         gradients = _sums(weight.to(own.dtype).transpose(1, 2), later, sources)
-        to_weight = _products(later, own, pairs).to(weight.dtype) if ctx.needs_input_grad[2] else None
-        if to_weight is not None and len(weight) == 1:
-            to_weight = to_weight.sum(0, keepdim=True)
+        to_weight = None
+        if ctx.needs_input_grad[2]:
+            to_weight = _products(later, own, pairs, per_image=len(weight) > 1).to(weight.dtype)
         planes = [states.planes(gradient) for gradient in gradients]
         for plane, mask in zip(planes, ctx.masks, strict=False):
             plane.mul_(mask)
