@@ -327,10 +327,11 @@ class Record(Section):
     checkpoint_interval: Count | None = Field(
         None, description="epochs between checkpoints that are kept beside last and best; none: no others"
     )
-    log_interval: Count = Field(50, description="steps between the losses that TensorBoard gets within an epoch")
-    max_eval_steps: Count | None = Field(
-        None, description="steps of the evaluation after an epoch, at most; none: all images"
+    log_interval: Count | None = Field(
+        None, description="steps between training losses in the log; none: those of validations alone"
     )
+    val_interval: Count | None = Field(None, description="steps between validations; none: one at the end of an epoch")
+    max_eval_steps: Count | None = Field(None, description="steps of a validation, at most; none: all images")
 
     @field_validator("name")
     @classmethod
