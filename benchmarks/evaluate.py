@@ -347,7 +347,9 @@ def _gpu_seconds(call: Run, images: Tensor, calls: int = 20) -> float:
 
 
 def print_cell(cell: dict[str, Any]) -> None:
-    head = f"{cell['wiring']}, {cell['image_size']}x{cell['image_size']}, batch {cell['batch']}, {cell['threads']} threads"
+    head = (
+        f"{cell['wiring']}, {cell['image_size']}x{cell['image_size']}, batch {cell['batch']}, {cell['threads']} threads"
+    )
     share = f", native at {100 * cell['share_of_peak']['median']:.0f} % of peak" if "share_of_peak" in cell else ""
     print(f"\n{head} (peak {cell['peak_gmacs_a_thread']['median']:.1f} G multiply-adds/s a thread{share})")
     for name, time_ in cell["milliseconds"].items():

@@ -36,7 +36,7 @@ NEAR = 0.01
 
 
 def search(sparsity: Callable[[float], float], target: float, strength: float, runs: int) -> None:
-    """Bisect for the strength at which a rising function of it comes near its target, by a factor of 3 at first."""
+    """Bisect for the strength at which a rising function of it comes near its target, in steps of a fifth at first."""
     low, high = 0.0, math.inf
     for _ in range(runs):
         found = sparsity(strength)
@@ -44,20 +44,22 @@ def search(sparsity: Callable[[float], float], target: float, strength: float, r
         if abs(found - target) <= NEAR:
             return
         low, high = (strength, high) if found < target else (low, strength)
-        strength = low * 3 if high == math.inf else high / 3 if not low else math.sqrt(low * high)
+        strength = low * 1.2 if high == math.inf else high / 1.2 if not low else math.sqrt(low * high)
 
 
 def guess(experiment: Experiment, steps_per_epoch: int) -> float:
-    """The decay that alone brings STR's threshold argument to a quarter of where it starts, over all steps."""
+    """The decay that alone brings STR's threshold argument to a fifth of where it starts, over all steps."""
     rates = statistics.fsum(make_schedule(experiment, steps_per_epoch).lr(step) for step in range(experiment.num_steps))
-    return math.log(4) * (1 - experiment.momentum) / rates
+    return math.log(5) * (1 - experiment.momentum) / rates
 
 
 def result(experiment: Experiment) -> dict[str, Any]:
     """What one run gives, in short."""
     found = run(experiment)
     keys = ("top1", "top5", "loss", "edges", "seconds")
-    return {"str_decay": experiment.str_decay if experiment.graph == "str" else None} | {key: found[key] for key in keys}
+    return {"str_decay": experiment.str_decay if experiment.graph == "str" else None} | {
+        key: found[key] for key in keys
+    }
 
 
 def searched(experiment: Experiment, runs: int) -> dict[str, Any]:

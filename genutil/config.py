@@ -384,6 +384,10 @@ class Invocation(Section):
         None, description="file (.png, .svg) for a picture of the network; with profile, nothing else is done"
     )
     json_file: FilePath | None = Field(None, alias="json", description="file for all that was printed")
+    skip_error_test: bool = Field(
+        False, description="of several experiments in a file: train without a quick run first"
+    )
+    only_batches: Count | None = Field(None, description="use so many batches of an epoch alone, to try a run out")
 
     @model_validator(mode="after")
     def _fit_invocation(self) -> Self:

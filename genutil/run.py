@@ -28,10 +28,9 @@ from genutil.distributed import (
     stop_signals,
     synchronise_batchnorm,
 )
-from genutil.errors import UserError
 from genutil.evaluation import Scores, evaluate
 from genutil.fast_evaluation import evaluate_fast
-from genutil.files import claim_folder, claim_log_folder, to_json, write_text
+from genutil.files import claim_folder, claim_log_folder, require_place, to_json, write_text
 from genutil.interruption import Interrupted, StopRequest, announce
 from genutil.logs import RunLog, progress_bar
 from genutil.parts import Parts, build, profile
@@ -52,8 +51,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     Returns:
         `settings`, `profile` (with `parameters` and `multiply_adds`), `top1`, `top5` (percent), `loss` (nats) of the
         weights that the run ends with on the test images, `images` and `images_per_second` of that, `checkpoint` (the
-        file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how many are
-        `possible` and `acting`, and where STR was cut how many were `natural`, that is left by its thresholds), `log`
+        file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how
+        many are `possible` and `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log`
         (folder) and `seconds`; None for what the run does not do. They are written to `experiment.json_file` too.
 
     Raises:
@@ -62,8 +61,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     started = time.perf_counter()
     json_file = experiment.json_file and Path(experiment.json_file)
-    if json_file and (json_file.is_dir() or not json_file.parent.is_dir()):
-        raise UserError(f"{json_file} cannot be written: it is a folder, or there is no folder to hold it.")
+    if json_file:
+        require_place(json_file)
     fabric = Fabric(accelerator="cpu", devices=1) if experiment.profile else make_fabric(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
         build(experiment, fabric, torch.device("cpu"), say=lambda _: None)
@@ -121,7 +120,7 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
     if not first:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
     folder, log_folder = _claim_folders(experiment, progress) if first else (None, None)
-    with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, _log(experiment, log_folder, progress) as log:
+    with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, RunLog(log_folder, progress.history) as log:
         training = Training(
             fabric=fabric,
             experiment=experiment,
@@ -154,10 +153,6 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
             say(fabric, f"Stopped after {_position(progress)}, and saved. Go on with:\n{command}")
             raise
     return {**_figures(scores), **_places(progress, folder, log_folder)}
-
-
-def _log(experiment: Experiment, folder: Path | None, progress: Progress) -> RunLog:
-    return RunLog(folder, progress.history)
 
 
 def _evaluate(fabric: Fabric, parts: Parts) -> dict[str, Any]:
