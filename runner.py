@@ -13,7 +13,8 @@ from genutil.errors import UserError
 def main(words: Sequence[str]) -> int:
     """Do what the words of a command line ask for; the exit status.
 
-    0: done. 2: a mistake of the user, told on standard error. 130: interrupted. 141: nobody reads the output any more.
+    0: done. 2: a mistake of the user, told on standard error, or a failure in one of several experiments. 130:
+    interrupted. 141: nobody reads the output any more.
     """
     try:
         if words and words[0] in command_line.COMMANDS:
@@ -25,6 +26,10 @@ def main(words: Sequence[str]) -> int:
         if request.help:
             print(usage.overview(), *([usage.all_keys()] if words else []), sep="\n\n", flush=True)
             return 0
+        if command_line.documents(request) > 1:
+            from genutil.series import run_series
+
+            return run_series(request)
         experiment = command_line.resolve(request)
         from genutil.run import run  # imports torch, which help and mistakes in settings do without
 

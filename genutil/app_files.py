@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from genutil import settings_2019, settings_keras_zoo
 from genutil.errors import UserError, nearest
-from genutil.settings_2019 import translate
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
 
@@ -29,10 +29,10 @@ def experiments(folder: Path = APPS) -> list[Path]:
 
 
 def app_name(path: Path, folder: Path = APPS) -> str:
-    """How an app file is called: its path in the folder of apps without .yml; elsewhere only its own name."""
+    """How an app file is called: its path in the folder of apps without .yml or .yaml; elsewhere only its own name."""
     path = path.resolve()
     inside = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
-    return inside.as_posix().removesuffix(".yml")
+    return inside.as_posix().removesuffix(".yml").removesuffix(".yaml")
 
 
 def description(path: Path) -> str:
@@ -63,30 +63,39 @@ def find(name: str, folder: Path = APPS) -> Path:
     return known[found[0]]
 
 
-def read(path: Path, folder: Path = APPS) -> App:
-    """What an app file states, over what its bases do.
+def count(path: Path) -> int:
+    """How many experiments an app file holds: YAML documents, with --- between them.
 
-    Raises UserError where the file or a base cannot be read, or where a file is its own base.
+    Raises UserError where the file cannot be read.
+    """
+    return len(_load(path))
+
+
+def read(path: Path, folder: Path = APPS, document: int | None = None) -> App:
+    """What an app file, or a document of it (counted from 0), states, over what its bases do.
+
+    Raises UserError where the file or a base cannot be read, where a file is its own base, or where one that ought to
+    hold a single experiment holds several.
     """
     settings: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for source, stated in reversed(list(_lineage(path, folder))):
+    for source, stated in reversed(list(_lineage(path, folder, document))):
         settings |= stated
         origins |= {key: f"{key} (in {_shown(source)})" for key in stated}
     return App(settings, origins)
 
 
-def _lineage(path: Path, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _lineage(path: Path, folder: Path, document: int | None) -> Iterator[tuple[Path, dict[str, Any]]]:
     seen: list[Path] = []
     following: Path | None = path
     while following:
         current = following
         seen.append(current.resolve())
-        stated = _load(current)
+        stated = _stated(current, document if len(seen) == 1 else None)
         following = _base(stated, current, folder)
         if following and following.resolve() in seen:
             raise UserError(f"{_shown(current)} has {_shown(following)} as its base, which inherits from it in turn.")
-        yield current, translate({key: value for key, value in stated.items() if key != "base"})
+        yield current, settings_2019.translate({key: value for key, value in stated.items() if key != "base"})
 
 
 def _base(stated: dict[str, Any], path: Path, folder: Path) -> Path | None:
@@ -102,10 +111,22 @@ def _base(stated: dict[str, Any], path: Path, folder: Path) -> Path | None:
     raise UserError(f"{_shown(path)} names the base {base}, and there is no such file beside it or in {folder.name}/.")
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _stated(path: Path, document: int | None) -> dict[str, Any]:
+    """What a file's only document, or one of its documents, states by itself."""
+    documents = _load(path)
+    if document is None and len(documents) > 1:
+        raise UserError(f"{_shown(path)} holds {len(documents)} experiments, and one is wanted here.")
+    stated = documents[document or 0]
+    if not isinstance(stated, dict):
+        raise UserError(f"{_shown(path)} holds no settings; an app file is lines of the form key: value.")
+    return settings_keras_zoo.translate({str(key).replace("-", "_"): value for key, value in stated.items()})
+
+
+def _load(path: Path) -> list[Any]:
+    """The documents of a file; of an empty one a single empty document."""
     try:
         with path.open(encoding="utf-8") as file:
-            stated = yaml.safe_load(file)
+            documents = list(yaml.safe_load_all(file))
     except OSError as error:
         raise UserError(f"{_shown(path)} cannot be read: {error.strerror}.") from None
     except (
@@ -114,9 +135,7 @@ def _load(path: Path) -> dict[str, Any]:
         RecursionError,
     ) as error:  # ValueError: no text, no date
         raise UserError(f"{_shown(path)} is not valid YAML: {_yaml_fault(error)}.") from None
-    if not isinstance(stated, dict):
-        raise UserError(f"{_shown(path)} holds no settings; an app file is lines of the form key: value.")
-    return {str(key).replace("-", "_"): value for key, value in stated.items()}
+    return [stated for stated in documents if stated is not None] or [None]
 
 
 def _shown(path: Path) -> str:

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from tqdm import tqdm
 
-from data import Batch
+from data import Batch, Loader
 from genutil.errors import UserError
+
+
+class First:
+    """The first batches of every epoch of a loader.
+
+    Args:
+        loader: whose they are.
+        batches: how many of them, at most.
+    """
+
+    def __init__(self, loader: Loader, batches: int) -> None:
+        self._loader = loader
+        self._batches = batches
+
+    @property
+    def skipped(self) -> int:
+        return self._loader.skipped
+
+    def __len__(self) -> int:
+        return min(len(self._loader), self._batches)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        yield from islice(self._loader.epoch(epoch, start), max(len(self) - start, 0))
 
 
 def readable(batches: Iterable[Batch]) -> Iterator[Batch]:

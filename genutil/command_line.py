@@ -50,16 +50,27 @@ def read(words: Sequence[str]) -> Request:
     return request
 
 
-def resolve(request: Request, environment: Mapping[str, str] = os.environ) -> Experiment:
+def documents(request: Request) -> int:
+    """How many experiments the app file of a request holds; 1 where it names none.
+
+    Raises UserError where there is no such file, or where it cannot be read.
+    """
+    return 1 if request.app is None else app_files.count(app_files.find(request.app))
+
+
+def resolve(request: Request, environment: Mapping[str, str] = os.environ, document: int | None = None) -> Experiment:
     """The experiment of an app file, or of the checkpoint to resume, under what the command line sets.
+
+    Of a file with several experiments `document` says which, counted from 0.
 
     Raises UserError where a setting is a mistake, or where nothing names an experiment.
     """
     given = settings_2019.translate(request.settings)
     if request.app is not None:
         path = app_files.find(request.app)
-        app = app_files.read(path)
-        settings = {"name": app_files.app_name(path), **app.settings, **given}
+        app = app_files.read(path, document=document)
+        name = app_files.app_name(path) + ("" if document is None else f"/{document + 1}")
+        settings = {"name": name, **app.settings, **given}
         origins = app.origins | {key: f"--{key}" for key in given}
         experiment = Experiment.from_settings(_with_data_dir(settings, environment), origins)
     elif given.get("resume"):

@@ -327,10 +327,11 @@ class Record(Section):
     checkpoint_interval: Count | None = Field(
         None, description="epochs between checkpoints that are kept beside last and best; none: no others"
     )
-    log_interval: Count = Field(50, description="steps between the losses that TensorBoard gets within an epoch")
-    max_eval_steps: Count | None = Field(
-        None, description="steps of the evaluation after an epoch, at most; none: all images"
+    log_interval: Count | None = Field(
+        None, description="steps between training losses in the log; none: those of validations alone"
     )
+    val_interval: Count | None = Field(None, description="steps between validations; none: one at the end of an epoch")
+    max_eval_steps: Count | None = Field(None, description="steps of a validation, at most; none: all images")
 
     @field_validator("name")
     @classmethod
@@ -383,6 +384,10 @@ class Invocation(Section):
         None, description="file (.png, .svg) for a picture of the network; with profile, nothing else is done"
     )
     json_file: FilePath | None = Field(None, alias="json", description="file for all that was printed")
+    skip_error_test: bool = Field(
+        False, description="of several experiments in a file: train without a quick run first"
+    )
+    only_batches: Count | None = Field(None, description="use so many batches of an epoch alone, to try a run out")
 
     @model_validator(mode="after")
     def _fit_invocation(self) -> Self:

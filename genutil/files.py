@@ -45,6 +45,16 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
+def require_place(path: Path) -> None:
+    """See to it that a file can have that name.
+
+    Raises:
+        UserError: it is a folder, or there is none to hold it.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"{path} cannot be written: it is a folder, or there is no folder to hold it.")
+
+
 def to_json(value: Any, indent: int | None = None) -> str:
     """JSON that every parser reads: numbers that are not finite become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)

@@ -28,18 +28,16 @@ class RunLog:
 
     Args:
         folder: exists; gets TensorBoard's events and metrics.jsonl.
-        history: the epochs that a resumed run has behind it, so that its log is whole.
-        scalar_every: steps between the loss and learning rate that TensorBoard gets within an epoch.
+        history: the records that a resumed run has behind it, so that its log is whole.
     """
 
-    def __init__(self, folder: Path | None, history: Sequence[Mapping[str, Any]] = (), scalar_every: int = 50) -> None:
+    def __init__(self, folder: Path | None, history: Sequence[Mapping[str, Any]] = ()) -> None:
         self.folder = folder
-        self._scalar_every = scalar_every
         if folder is not None:
             self._board = SummaryWriter(str(folder))
             self._metrics = (folder / METRICS).open("a", encoding="utf-8")
             for record in history:
-                self.epoch(record)
+                self.epoch(record) if "validated_on" in record else self.steps(record)
 
     def __enter__(self) -> Self:
         return self
@@ -49,14 +47,22 @@ class RunLog:
             self._board.close()
             self._metrics.close()
 
-    def step(self, step: int, loss: float, lr: float) -> None:
-        """Note the mean loss of the epoch so far, and the rate, after `step` updates."""
-        if self.folder is not None and step % self._scalar_every == 0:
-            self._board.add_scalar("step/loss", loss, step)
-            self._board.add_scalar("step/lr", lr, step)
+    def steps(self, record: Mapping[str, Any], in_metrics: bool = True) -> None:
+        """Note means over some steps; their names get the prefix step/ in TensorBoard, at record["step"].
+
+        Args:
+            record: one line of metrics.jsonl, where `in_metrics`.
+        """
+        if self.folder is None:
+            return
+        for name in record.keys() - {"epoch", "step"}:
+            self._board.add_scalar(f"step/{name}", record[name], record["step"])
+        if in_metrics:
+            self._metrics.write(to_json(record) + "\n")
+            self._metrics.flush()
 
     def epoch(self, record: Mapping[str, Any], pictures: Mapping[str, Tensor] | None = None) -> None:
-        """Note an epoch.
+        """Note a validation, and the training since the one before: an epoch, where no val_interval is given.
 
         Args:
             record: one line of metrics.jsonl; its numbers become scalars of TensorBoard at record["step"].
@@ -103,17 +109,17 @@ def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown:
     )
 
 
-def epoch_line(record: Mapping[str, Any], epochs: int, best_top1: float) -> str:
-    """An epoch's record for the terminal.
+def validation_line(position: str, record: Mapping[str, Any], best_top1: float, left: float) -> str:
+    """A validation's record for the terminal.
 
     Args:
+        position: where training stands, as epoch 3/10.
         record: as in metrics.jsonl.
-        epochs: of the whole run.
-        best_top1: of the epochs so far, in percent.
+        best_top1: of the validations so far, in percent.
+        left: seconds that the rest of the run will take.
     """
-    left = (epochs - record["epoch"]) * record["seconds"]
     parts = [
-        f"epoch {record['epoch']}/{epochs}",
+        position,
         f"loss {record['train_loss']:.4f}",
         f"top-1 {record['train_top1']:.2f} %",
         f"{record['validated_on']} {record['validation_top1']:.2f} % (best {best_top1:.2f})",
@@ -125,7 +131,9 @@ def epoch_line(record: Mapping[str, Any], epochs: int, best_top1: float) -> str:
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The epochs of a run, oldest first, from its metrics.jsonl or the folder that holds it.
+    """The records of a run, oldest first, from its metrics.jsonl or the folder that holds it.
+
+    Those of a validation have `validation_top1`; others, which a log_interval brings, hold means over some steps.
 
     A last line that was cut off while it was written is left out.
 

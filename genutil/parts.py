@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ import data as data_sets
 import models
 from data import Data
 from genutil import checkpoints, graph_files, model_profiling
+from genutil.batches import First
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.optimizers import make_optimizer
@@ -163,7 +164,12 @@ def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> D
             f"{experiment.data} has {loaded.classes} classes and the network {experiment.output_size} outputs: "
             f"set output_size to {loaded.classes}."
         )
-    return loaded
+    return loaded if experiment.only_batches is None else _shortened(loaded, experiment.only_batches)
+
+
+def _shortened(data: Data, batches: int) -> Data:
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    return replace(data, **{name: First(loader, batches) for name, loader in parts.items() if loader is not None})
 
 
 def profile(parts: Parts) -> model_profiling.Profile:

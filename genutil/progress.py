@@ -15,7 +15,7 @@ from genutil.errors import UserError
 
 @dataclass
 class Totals:
-    """Sums over the images trained on in an epoch so far, in this process."""
+    """Sums over the images trained on since the last validation, in this process."""
 
     loss: float = 0.0
     correct: float = 0.0
@@ -31,18 +31,22 @@ class Progress:
         epoch: epochs behind it.
         step: updates behind it in the epoch that it is in.
         steps_per_epoch: of the data.
-        best: `epoch`, `top1` and `loss` of the best epoch so far; top1 in percent.
-        history: a record of each epoch, as in metrics.jsonl.
-        totals: of the epoch that it is in.
-        acting: which edges of each graph acted when that epoch began.
+        validated: updates that were behind it at the last validation.
+        best: `epoch`, `step`, `top1` and `loss` of the best validation so far; top1 in percent.
+        history: every record that metrics.jsonl has.
+        totals: since the last validation.
+        noted: what these sums, over all processes, were when the log last got the means of some steps.
+        acting: which edges of each graph acted at the last validation.
     """
 
     steps_per_epoch: int
     epoch: int = 0
     step: int = 0
+    validated: int = 0
     best: dict[str, Any] | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     totals: Totals = field(default_factory=Totals)
+    noted: Totals = field(default_factory=Totals)
     acting: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -65,7 +69,8 @@ class Progress:
                 f"{source} was saved within an epoch of {saved['steps_per_epoch']} steps, and an epoch has "
                 f"{self.steps_per_epoch} now: resume with the same data and batch_size."
             )
-        values = {**saved, "steps_per_epoch": self.steps_per_epoch, "totals": Totals(**saved["totals"])}
+        sums = {name: Totals(**saved[name]) for name in ("totals", "noted") if name in saved}
+        values = {**saved, **sums, "steps_per_epoch": self.steps_per_epoch}
         for name, value in values.items():
             setattr(self, name, value)
 

@@ -28,10 +28,9 @@ from genutil.distributed import (
     stop_signals,
     synchronise_batchnorm,
 )
-from genutil.errors import UserError
 from genutil.evaluation import Scores, evaluate
 from genutil.fast_evaluation import evaluate_fast
-from genutil.files import claim_folder, claim_log_folder, to_json, write_text
+from genutil.files import claim_folder, claim_log_folder, require_place, to_json, write_text
 from genutil.interruption import Interrupted, StopRequest, announce
 from genutil.logs import RunLog, progress_bar
 from genutil.parts import Parts, build, profile
@@ -41,6 +40,8 @@ from genutil.schedules import make_schedule
 from genutil.training import Training
 from genutil.wiring_watch import WiringWatch
 from models.randwire import RandWire
+from models.rivals import STR
+from models.sparse.from_network import evaluating
 from models.wiring import graphs
 
 
@@ -50,8 +51,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
     Returns:
         `settings`, `profile` (with `parameters` and `multiply_adds`), `top1`, `top5` (percent), `loss` (nats) of the
         weights that the run ends with on the test images, `images` and `images_per_second` of that, `checkpoint` (the
-        file of those weights), `best` (`epoch`, `top1`, `loss`, `checkpoint`), `log` (folder) and `seconds`; None for
-        what the run does not do. They are written to `experiment.json_file` too.
+        file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how
+        many are `possible` and `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log`
+        (folder) and `seconds`; None for what the run does not do. They are written to `experiment.json_file` too.
 
     Raises:
         UserError: the experiment asks for something that cannot be. Nothing is written then, unless training had begun.
@@ -59,8 +61,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     started = time.perf_counter()
     json_file = experiment.json_file and Path(experiment.json_file)
-    if json_file and (json_file.is_dir() or not json_file.parent.is_dir()):
-        raise UserError(f"{json_file} cannot be written: it is a folder, or there is no folder to hold it.")
+    if json_file:
+        require_place(json_file)
     fabric = Fabric(accelerator="cpu", devices=1) if experiment.profile else make_fabric(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
         build(experiment, fabric, torch.device("cpu"), say=lambda _: None)
@@ -88,6 +90,7 @@ def work(fabric: Fabric, experiment: Experiment) -> dict[str, Any]:
         "images_per_second": None,
         "checkpoint": experiment.resume or experiment.init_from,
         "best": None,
+        "edges": None,
         "log": None,
     }
     if experiment.trains:
@@ -102,6 +105,7 @@ def work(fabric: Fabric, experiment: Experiment) -> dict[str, Any]:
         if experiment.picture:
             draw(parts.network, experiment.image_size, experiment.in_channels, experiment.picture)
             print(f"picture: {experiment.picture}")
+        results["edges"] = _edges(parts.network)
         print(_summary(parts, results))
     return results
 
@@ -116,7 +120,7 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
     if not first:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
     folder, log_folder = _claim_folders(experiment, progress) if first else (None, None)
-    with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, _log(experiment, log_folder, progress) as log:
+    with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, RunLog(log_folder, progress.history) as log:
         training = Training(
             fabric=fabric,
             experiment=experiment,
@@ -151,10 +155,6 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
     return {**_figures(scores), **_places(progress, folder, log_folder)}
 
 
-def _log(experiment: Experiment, folder: Path | None, progress: Progress) -> RunLog:
-    return RunLog(folder, progress.history, experiment.log_interval)
-
-
 def _evaluate(fabric: Fabric, parts: Parts) -> dict[str, Any]:
     loader = parts.data.test
     bar = progress_bar("evaluating", len(loader), shown=fabric.global_rank == 0)
@@ -176,17 +176,41 @@ def _summary(parts: Parts, results: dict[str, Any]) -> str:
     if results["top1"] is not None:
         figures = f"top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} %, loss {results['loss']:.4f}"
         speed = f"{results['images']} images, {results['images_per_second']:.0f} a second"
-        lines.append(f"{'last epoch, ' if parts.progress else ''}test images: {figures} ({speed})")
+        lines.append(f"{'last weights, ' if parts.progress else ''}test images: {figures} ({speed})")
     if results["best"]:
         best = results["best"]
         chosen = "test" if parts.data.validation is None else "validation"
-        lines.append(f"best epoch: {best['epoch']}, with top-1 {best['top1']:.2f} % on the {chosen} images")
+        by_steps = parts.experiment.val_interval is not None
+        where = f"step: {best['step']}" if by_steps else f"epoch: {best['epoch']}"
+        lines.append(f"best {where}, with top-1 {best['top1']:.2f} % on the {chosen} images")
     if parts.data and parts.data.skipped:
         lines.append(f"unreadable images left out: {parts.data.skipped}")
+    if results["edges"] and results["edges"]["natural"] is not None:
+        lines.append(_cut(**results["edges"]))
     for name in ("checkpoint", "log"):
         if results[name]:
             lines.append(f"{name}: {results[name]}")
     return "\n".join(lines)
+
+
+def _edges(network: nn.Module) -> dict[str, int | None] | None:
+    """Edges of a wired network that are possible, that act, and that acted before a cut, where there was one."""
+    wired = [graph for _, graph in graphs(network)]
+    if not wired:
+        return None
+    natural = [wiring.natural for graph in wired if isinstance(wiring := graph.wiring, STR)]
+    with evaluating(network):
+        acting = sum(int(graph.acting().count_nonzero()) for graph in wired)
+    return {
+        "possible": sum(graph.layout.possible for graph in wired),
+        "acting": acting,
+        "natural": sum(natural) if natural and None not in natural else None,
+    }
+
+
+def _cut(possible: int, acting: int, natural: int) -> str:
+    before, after = (f"{edges} ({100 * (1 - edges / possible):.2f} % sparse)" for edges in (natural, acting))
+    return f"edges: the learned thresholds left {before} of {possible}, cut to {after}"
 
 
 def _claim_folders(experiment: Experiment, progress: Progress) -> tuple[Path, Path]:

@@ -24,7 +24,7 @@ from genutil.distributed import agree, share_buffers, sum_over_processes
 from genutil.errors import UserError
 from genutil.evaluation import Scores, evaluate
 from genutil.interruption import Interrupted, StopRequest
-from genutil.logs import RunLog, epoch_line
+from genutil.logs import RunLog, validation_line
 from genutil.progress import Meter, Progress, Totals
 from genutil.randomness import reseed
 from genutil.schedules import Schedule
@@ -33,6 +33,9 @@ from models.wire import update_wirings
 
 LOOK_EVERY = 20
 """Steps between looks at the loss, and at requests to stop in other processes, where a look waits for a GPU."""
+
+CURVE_EVERY = 50
+"""Steps between points of TensorBoard's curve of the training loss, where no log_interval is given."""
 
 
 @dataclass
@@ -46,7 +49,7 @@ class Training:
         module: the network as Fabric set it up for training.
         optimizer: over the network's parameters, as Fabric set it up.
         schedule: learning rate of every step.
-        data: the best epoch is chosen on `validation`, where there is none on `test`.
+        data: the best weights are chosen on `validation`, where there is none on `test`.
         progress: where to go on.
         watch: of the wirings.
         log: silent in all processes but the first.
@@ -85,7 +88,7 @@ class Training:
         return math.ceil(self.steps / self.progress.steps_per_epoch)
 
     def run(self) -> Scores | None:
-        """Train to the end; returns the scores of the last epoch trained, None where there was none left.
+        """Train to the end; returns the scores of the last validation, None where there was nothing left to train.
 
         Raises:
             Interrupted: after a request to stop; what was reached is in last.pt then.
@@ -93,11 +96,12 @@ class Training:
         """
         scores = None
         try:
-            for epoch in range(self.progress.epoch, self.epochs):
-                self.train_epoch(epoch)
-                loader = self.data.test if self.data.validation is None else self.data.validation
-                scores = self.evaluate(loader, self.experiment.max_eval_steps)
-                self.finish_epoch(scores)
+            while self.progress.epoch < self.epochs:
+                self.train(self._next_halt())
+                if due := self._validation_due():
+                    loader = self.data.test if self.data.validation is None else self.data.validation
+                    scores = self.evaluate(loader, self.experiment.max_eval_steps)
+                self.finish(scores if due else None)
         except Interrupted:
             self.look()
             self.progress.totals = self._totals_of_all()
@@ -105,28 +109,29 @@ class Training:
             raise
         return scores
 
-    def train_epoch(self, epoch: int) -> None:
-        """Go through the training images once, or through the rest of them in an epoch that was interrupted."""
+    def train(self, halt: int) -> None:
+        """Go on training until so many steps of the present epoch are done."""
         progress, loader = self.progress, self.data.train
-        if progress.step == 0:
+        if not progress.totals.images:
             progress.acting = self.watch.acting()
-        last = min(progress.steps_per_epoch, self.steps - epoch * progress.steps_per_epoch)
-        if progress.step >= last:
+        if progress.step >= halt:
             return
         self.module.train()
         self.meter = Meter(progress.totals)
-        title = f"epoch {epoch + 1}/{self.epochs}"
-        with self.log.bar(title, last, progress.step) as bar:
-            for batch in self.stoppable(loader.epoch(epoch, progress.step)):
+        title = f"epoch {progress.epoch + 1}/{self.epochs}"
+        with self.log.bar(title, self._epoch_end(), progress.step) as bar:
+            for batch in self.stoppable(loader.epoch(progress.epoch, progress.step)):
                 reseed(self.experiment.seed, "step", progress.updates, self.fabric.global_rank)
                 loss, correct = self.update(batch, self.schedule.lr(progress.updates))
                 self.meter.add(loss, correct, len(batch.labels))
                 progress.step += 1
-                if progress.step % self._look_every == 0 or progress.step == last:
+                if progress.step % self._look_every == 0 or progress.step == halt:
                     self.look()
                     bar.set_postfix_str(self.meter.summary(self.fabric.world_size), refresh=False)
+                if progress.updates % self._log_interval == 0:
+                    self.note_steps()
                 bar.update()
-                if progress.step == last:
+                if progress.step == halt:
                     break
 
     def update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
@@ -153,22 +158,48 @@ class Training:
         batches = watched(islice(loader.epoch(0), steps), self.log.bar("evaluating", steps, delay=2))
         return evaluate(self.fabric, self.network, self.stoppable(batches))
 
-    def finish_epoch(self, scores: Scores) -> None:
-        """Note what the epoch brought, in the log and in checkpoints."""
-        progress, experiment = self.progress, self.experiment
+    def finish(self, scores: Scores | None) -> None:
+        """Note a validation, where there was one, in the log; end an epoch that is over; write the checkpoints due."""
+        progress, interval = self.progress, self.experiment.checkpoint_interval
+        names = [] if scores is None else self._note(scores)
+        if progress.step == self._epoch_end():
+            progress.epoch, progress.step = progress.epoch + 1, 0
+            names += [f"epoch_{progress.epoch}"] * bool(interval and progress.epoch % interval == 0)
+        self.save(*names)
+
+    def _note(self, scores: Scores) -> list[str]:
+        """Note a validation and what was trained since the one before; returns the names of checkpoints due."""
+        progress = self.progress
         record = self._record(scores)
         better = progress.best is None or scores.top1 > progress.best["top1"]
         if better:
-            progress.best = {"epoch": record["epoch"], "top1": scores.top1, "loss": scores.loss}
+            progress.best = {"epoch": record["epoch"], "step": record["step"], "top1": scores.top1, "loss": scores.loss}
         progress.history.append(record)
-        progress.epoch, progress.step = progress.epoch + 1, 0
-        progress.totals, progress.acting = Totals(), {}
         self.log.epoch(record, self.watch.pictures() if self.log.folder else None)
-        self.say(epoch_line(record, self.epochs, progress.best["top1"]))
-        interval = experiment.checkpoint_interval
-        names = ["last", *["best"] * better]
-        names += [f"epoch_{progress.epoch}"] * bool(interval and progress.epoch % interval == 0)
-        self.save(*names)
+        by_steps = self.experiment.val_interval is not None
+        position = f"step {record['step']}/{self.steps}" if by_steps else f"epoch {record['epoch']}/{self.epochs}"
+        left = record["seconds"] * (self.steps - progress.updates) / max(progress.updates - progress.validated, 1)
+        self.say(validation_line(position, record, progress.best["top1"], left))
+        progress.validated = progress.updates
+        progress.totals, progress.noted, progress.acting = Totals(), Totals(), {}
+        return ["last", *["best"] * better]
+
+    def note_steps(self) -> None:
+        """Note the means of the steps since the last such note or validation, in the log."""
+        self.look()
+        progress, totals = self.progress, self._totals_of_all()
+        images = totals.images - progress.noted.images
+        record = {
+            "epoch": progress.epoch + 1,
+            "step": progress.updates,
+            "lr": self.schedule.lr(progress.updates - 1),
+            "train_loss": (totals.loss - progress.noted.loss) / images,
+            "train_top1": 100 * (totals.correct - progress.noted.correct) / images,
+        }
+        progress.noted = totals
+        if self.experiment.log_interval:
+            progress.history.append(record)
+        self.log.steps(record, in_metrics=bool(self.experiment.log_interval))
 
     def save(self, *names: str) -> None:
         """Write checkpoints of the present state, in the first process."""
@@ -203,9 +234,31 @@ class Training:
                     f"The loss is {loss} at step {step + 1} of epoch {progress.epoch + 1}, with a learning rate of "
                     f"{rate:g}: try a lower one, warmup_epochs or clip_grad_norm.{kept}"
                 )
-        if losses:
-            mean = progress.totals.loss / progress.totals.images
-            self.log.step(progress.updates, mean, self.schedule.lr(progress.updates - 1))
+
+    def _epoch_end(self) -> int:
+        """Steps of the present epoch, which may be the last one and cut short."""
+        progress = self.progress
+        return min(progress.steps_per_epoch, self.steps - progress.epoch * progress.steps_per_epoch)
+
+    def _next_halt(self) -> int:
+        """The step of the present epoch at which a validation follows, or the epoch ends."""
+        progress, interval = self.progress, self.experiment.val_interval
+        if interval is None:
+            return self._epoch_end()
+        left = 0 if self._validation_due() else interval - progress.updates % interval
+        return min(self._epoch_end(), progress.step + left)
+
+    def _validation_due(self) -> bool:
+        """Whether a validation follows the last step, and has not been done yet."""
+        progress, interval = self.progress, self.experiment.val_interval
+        if interval is None:
+            return progress.step == self._epoch_end()
+        here = progress.updates % interval == 0 or progress.updates == self.steps
+        return here and progress.updates != progress.validated
+
+    @cached_property
+    def _log_interval(self) -> int:
+        return self.experiment.log_interval or CURVE_EVERY
 
     @cached_property
     def _look_every(self) -> int:

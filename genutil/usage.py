@@ -15,6 +15,7 @@ Train, evaluate and profile networks whose wiring is learned, drawn at random or
 
   python runner.py app:<experiment> [--key value ...]            train
   python runner.py app:<experiment> --profile                    count parameters and multiply-adds
+  python runner.py app:<file of several experiments>             run them one after the other
   python runner.py --resume <checkpoint> --evaluate              evaluate; its settings are in it
   python runner.py --resume <checkpoint>                         go on training
   python runner.py graphs app:<experiment> --save_path <folder>  draw and write the graphs of random stages

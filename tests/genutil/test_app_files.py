@@ -118,7 +118,7 @@ def test_dashes_and_underscores_are_alike(apps):
     ("content", "fault"),
     [
         (b"lr: [1, 2\n", r"is not valid YAML: .* \(line 2\)"),
-        (b"lr: 1\n---\nlr: 2\n", "is not valid YAML: .*document"),
+        (b"lr: 1\n---\nlr: 2\n", "holds 2 experiments, and one is wanted here"),
         (b"lr: !!python/object/apply:os.getcwd []\n", "is not valid YAML: could not determine a constructor"),
         (b"a: &a [*b]\n", "is not valid YAML: .*undefined alias"),
         (b"", "holds no settings"),
@@ -135,6 +135,16 @@ def test_a_file_that_is_no_app_is_told_in_a_sentence(apps, content, fault):
     with pytest.raises(UserError, match=rf"broken\.yml {fault}") as mistake:
         app_files.read(path, apps.folder)
     assert "\n" not in str(mistake.value)
+
+
+def test_documents_are_experiments_of_their_own(apps):
+    path = apps("many.yaml", "base: large/base.yml\nlr: 3\n---\n---\ndata: mnist\n---\n")
+    assert app_files.count(path) == 2
+    assert app_files.read(path, apps.folder, document=0).settings == {"data": "cifar10", "batch_size": 8, "lr": 3}
+    assert app_files.read(path, apps.folder, document=1).settings == {"data": "mnist"}
+    assert app_files.app_name(path, apps.folder) == "many"
+    with pytest.raises(UserError, match=r"many\.yaml holds 2 experiments"):
+        app_files.read(apps("heir.yml", "base: many.yaml\n"), apps.folder)
 
 
 def test_a_folder_is_no_app_file(apps):

@@ -36,6 +36,16 @@ def test_a_resumed_runs_log_is_whole(tmp_path: Path) -> None:
     assert [line["epoch"] for line in read_metrics(tmp_path)] == [1, 2, 3]
 
 
+def test_a_resumed_runs_log_has_the_steps_too(tmp_path: Path) -> None:
+    history = [{"epoch": 1, "step": 5, "train_loss": 2.0}, record(1)]
+    with RunLog(tmp_path, history):
+        pass
+    assert read_metrics(tmp_path) == history
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    assert [event.value for event in board.Scalars("step/train_loss")] == [2]
+
+
 def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
     with RunLog(tmp_path) as log:
         log.epoch(record(1, validation_loss=float("nan")))
@@ -54,14 +64,15 @@ def test_a_line_cut_off_at_the_end_is_left_out_and_one_in_the_middle_is_told(tmp
 
 
 def test_tensorboard_gets_scalars_and_pictures(tmp_path: Path) -> None:
-    with RunLog(tmp_path, scalar_every=5) as log:
-        for step in range(1, 11):
-            log.step(step, loss=1 / step, lr=0.1)
+    with RunLog(tmp_path) as log:
+        for step in (5, 10):
+            log.steps({"epoch": 1, "step": step, "train_loss": 1 / step, "lr": 0.1}, in_metrics=step == 10)
         log.epoch(record(1, edges_swapped=3), {"adjacency/graph": torch.rand(20, 30)})
     board = EventAccumulator(str(tmp_path))
     board.Reload()
-    assert {"train_loss", "edges_swapped", "step/loss", "step/lr"} <= set(board.Tags()["scalars"])
-    assert [event.step for event in board.Scalars("step/loss")] == [5, 10]
+    assert {"train_loss", "edges_swapped", "step/train_loss", "step/lr"} <= set(board.Tags()["scalars"])
+    assert [event.step for event in board.Scalars("step/train_loss")] == [5, 10]
+    assert [line["step"] for line in read_metrics(tmp_path)] == [10, 10]
     (swapped,) = board.Scalars("edges_swapped")
     assert (swapped.step, swapped.value) == (10, 3)
     (picture,) = board.Images("adjacency/graph")
@@ -71,7 +82,7 @@ def test_tensorboard_gets_scalars_and_pictures(tmp_path: Path) -> None:
 def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with RunLog(None) as log:
-        log.step(50, 1.0, 0.1)
+        log.steps({"epoch": 1, "step": 50, "train_loss": 1.0})
         log.epoch(record(1))
         assert log.bar("epoch", 3).disable
     assert not list(tmp_path.iterdir())

@@ -333,6 +333,80 @@ def test_the_record_of_an_epoch(tmp_path: Path) -> None:
     assert training.watch.acting()["graph"].sum() == kept
 
 
+def test_validations_every_few_steps_bring_the_checkpoints(tmp_path: Path) -> None:
+    training = make_training(tmp_path, recipe(val_interval=4, num_epochs=3, lr=0.3, checkpoint_interval=1))
+    scores = training.run()
+    history = training.progress.history
+    assert [(record["epoch"], record["step"]) for record in history] == [(1, 4), (2, 8), (3, 12), (3, 15)]
+    assert history[-1]["validation_top1"] == scores.top1
+    best = max(history, key=lambda record: record["validation_top1"])
+    assert training.progress.best["step"] == best["step"]
+    saved = checkpoints.read(tmp_path / "best.pt")["progress"]
+    assert (saved["validated"], len(saved["history"])) == (best["step"], history.index(best) + 1)
+    assert [checkpoints.read(tmp_path / f"epoch_{n}.pt")["progress"]["validated"] for n in (1, 2, 3)] == [4, 8, 15]
+
+
+def test_validations_and_notes_change_no_weight(tmp_path: Path) -> None:
+    expected = whole(tmp_path)
+    often = make_training(make(tmp_path / "often"), recipe(val_interval=2, log_interval=1))
+    often.run()
+    assert_equal(expected, state(often.network))
+
+
+@pytest.mark.parametrize("at", [(0, 1), (0, 4), (1, 0), (1, 3), (2, 4)])
+def test_a_run_with_intervals_resumes_bit_for_bit(tmp_path: Path, at: tuple[int, int]) -> None:
+    settings = {"val_interval": 4, "log_interval": 3}
+    expected = make_training(make(tmp_path / "whole"), recipe(**settings))
+    expected.run()
+    data = make_data()
+    data.train = StopAfter(data.train, *at)
+    continued = resumed(interrupted(tmp_path, data, **settings), **settings)
+    continued.run()
+    assert_equal(state(expected.network), state(continued.network))
+    one, other = (
+        [{key: value for key, value in record.items() if "second" not in key} for record in training.progress.history]
+        for training in (expected, continued)
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize("validation", [0, 1, 3])
+def test_a_run_stopped_at_a_validation_between_epochs_resumes_there(tmp_path: Path, validation: int) -> None:
+    class StopAtEvaluation(MemoryLoader):
+        evaluations = 0
+
+        def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+            if self.evaluations == validation:
+                os.kill(os.getpid(), signal.SIGINT)
+            self.evaluations += 1
+            yield from super().epoch(epoch, start)
+
+    expected = make_training(make(tmp_path / "whole"), recipe(val_interval=4))
+    expected.run()
+    data = make_data()
+    data.test = StopAtEvaluation(data.test.images, data.test.labels, 8, False)
+    path = interrupted(tmp_path, data, val_interval=4)
+    assert len(checkpoints.read(path)["progress"]["history"]) == validation
+    continued = resumed(path, val_interval=4)
+    continued.run()
+    assert_equal(state(expected.network), state(continued.network))
+    steps = [[record["step"] for record in training.progress.history] for training in (expected, continued)]
+    assert steps == [[4, 8, 12, 15]] * 2
+
+
+def test_notes_of_steps_are_means_since_the_note_before(tmp_path: Path) -> None:
+    with RunLog(tmp_path) as log:
+        training = make_training(tmp_path, recipe(num_epochs=1, log_interval=1), log=log)
+        training.run()
+    *steps, epoch = read_metrics(tmp_path)
+    assert [record["step"] for record in steps] == [1, 2, 3, 4, 5]
+    sizes = [16, 16, 16, 16, 6]
+    for name in ("train_loss", "train_top1"):
+        mean = sum(size * record[name] for size, record in zip(sizes, steps, strict=True)) / 70
+        assert mean == pytest.approx(epoch[name], rel=1e-9)
+    assert len({record["train_loss"] for record in steps}) == 5
+
+
 def test_train_figures_are_means_over_the_images_of_the_epoch() -> None:
     class Still(nn.Module):
         def __init__(self) -> None:
