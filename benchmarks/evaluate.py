@@ -29,6 +29,9 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from genutil import checkpoints
+from genutil.config import Experiment
+from genutil.parts import build_network as build_from
 from models import build_network
 from models.mobilenetv1_like import MobileNetV1Like
 from models.sparse import channel_graph, compile_graph
@@ -347,7 +350,9 @@ def _gpu_seconds(call: Run, images: Tensor, calls: int = 20) -> float:
 
 
 def print_cell(cell: dict[str, Any]) -> None:
-    head = f"{cell['wiring']}, {cell['image_size']}x{cell['image_size']}, batch {cell['batch']}, {cell['threads']} threads"
+    head = (
+        f"{cell['wiring']}, {cell['image_size']}x{cell['image_size']}, batch {cell['batch']}, {cell['threads']} threads"
+    )
     share = f", native at {100 * cell['share_of_peak']['median']:.0f} % of peak" if "share_of_peak" in cell else ""
     print(f"\n{head} (peak {cell['peak_gmacs_a_thread']['median']:.1f} G multiply-adds/s a thread{share})")
     for name, time_ in cell["milliseconds"].items():
@@ -421,8 +426,14 @@ def main() -> None:
 
 
 def _trained(path: Path) -> tuple[nn.Module, int]:
-    """The network of a checkpoint and the size of its images."""
-    raise SystemExit(f"{path}: no reader")
+    """The network of a checkpoint of ours and the size of its images."""
+    saved = checkpoints.read_settings(path)
+    if saved is None:
+        raise SystemExit(f"{path} is no checkpoint of this program.")
+    experiment = Experiment.from_saved(saved, {})
+    network = build_from(experiment).eval()
+    checkpoints.load_weights(path, network)
+    return network, experiment.image_size
 
 
 if __name__ == "__main__":
