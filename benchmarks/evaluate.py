@@ -29,9 +29,9 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from genutil.checkpoints import load_weights, read_settings
+from genutil import checkpoints
 from genutil.config import Experiment
-from genutil.parts import build_network as experiment_network
+from genutil.parts import build_network as build_from
 from models import build_network
 from models.mobilenetv1_like import MobileNetV1Like
 from models.sparse import channel_graph, compile_graph
@@ -101,7 +101,7 @@ def _keep_alive(network: MobileNetV1Like, share: float, parameters: float) -> Mo
         alive = _some(stage.out_channels, outputs / stage.out_channels if last else share)
         rows, columns = torch.cat([*groups[1:], alive]), torch.cat(groups)
         graph = stage.graph
-        allowed = graph.layout.from_matrix(rows[:, None] & columns[None])
+        allowed = graph.layout.from_matrix(rows[:, None] & columns[None]) & True
         places = allowed.nonzero().flatten()
         chosen = _covering(graph.layout, places, rows, columns, graph.wiring.kept)
         weight = torch.zeros(graph.layout.possible)
@@ -426,11 +426,14 @@ def main() -> None:
 
 
 def _trained(path: Path) -> tuple[nn.Module, int]:
-    """The network of a checkpoint and the size of its images."""
-    experiment = Experiment.from_saved(read_settings(path))
-    network = experiment_network(experiment)
-    load_weights(path, network)
-    return network.eval(), experiment.image_size
+    """The network of a checkpoint of ours and the size of its images."""
+    saved = checkpoints.read_settings(path)
+    if saved is None:
+        raise SystemExit(f"{path} is no checkpoint of this program.")
+    experiment = Experiment.from_saved(saved, {})
+    network = build_from(experiment).eval()
+    checkpoints.load_weights(path, network)
+    return network, experiment.image_size
 
 
 if __name__ == "__main__":

@@ -70,10 +70,12 @@ def is_wired_layer(module: nn.Module) -> bool:
     if isinstance(module, WiredLinear):
         return True
     if isinstance(module, nn.Conv2d):
+        if type(module).forward is not nn.Conv2d.forward:
+            return False
         one = len(set(module.stride)) == 1 and not isinstance(module.padding, str) and len(set(module.padding)) == 1
         if not one or module.padding_mode != "zeros" or set(module.dilation) != {1}:
             return False
-    elif not isinstance(module, nn.Linear):
+    elif not isinstance(module, nn.Linear) or type(module).forward is not nn.Linear.forward:
         return False
     if not parametrize.is_parametrized(module, "weight"):
         return False

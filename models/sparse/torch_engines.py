@@ -15,6 +15,8 @@ from models.sparse.graph import ChannelGraph, Edges, Level
 
 DENSE_ABOVE = 0.3
 """Share of the possible edges above which csr and dgl run a level densely: the first convolution, the classifier."""
+NEAR_PIXELS = 1 << 14
+"""Pixels of the images that csr and dgl run at once on a CPU."""
 
 
 class PrunedGraph(nn.Module):
@@ -87,8 +89,8 @@ class RowsGraph(nn.Module):
     """A channel graph whose sparse levels multiply planes by sparse rows.
 
     Input and output as `PrunedGraph`'s. Within, planes lie channel first, [channels, batch, height, width], so that
-    the sums of a level are one product of a sparse matrix with a dense one. On a CPU an image at a time, for the
-    cache's sake.
+    the sums of a level are one product of a sparse matrix with a dense one. On a CPU a few images at a time, for
+    the cache's sake.
 
     Args:
         graph: what `ChannelGraph.pruned` gives.
@@ -103,7 +105,9 @@ class RowsGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         images = _as_planes(images)
-        parts = images.split(1) if images.device.type == "cpu" and len(images) else [images]
+        pixels = max(1, images.shape[2] * images.shape[3])
+        few = images.device.type == "cpu" and len(images) > 0
+        parts = images.split(max(1, NEAR_PIXELS // pixels)) if few else [images]
         result = torch.cat([self._run(part) for part in parts])
         return result.flatten(1) if self.flat else result
 
