@@ -162,7 +162,7 @@ class Training:
         """Note a validation, where there was one, in the log; end an epoch that is over; write the checkpoints due."""
         progress, interval = self.progress, self.experiment.checkpoint_interval
         names = [] if scores is None else self._note(scores)
-        if progress.step == self._epoch_end():
+        if progress.step >= self._epoch_end():
             progress.epoch, progress.step = progress.epoch + 1, 0
             names += [f"epoch_{progress.epoch}"] * bool(interval and progress.epoch % interval == 0)
         self.save(*names)
@@ -252,7 +252,7 @@ class Training:
         """Whether a validation follows the last step, and has not been done yet."""
         progress, interval = self.progress, self.experiment.val_interval
         if interval is None:
-            return progress.step == self._epoch_end()
+            return progress.step >= self._epoch_end()
         here = progress.updates % interval == 0 or progress.updates == self.steps
         return here and progress.updates != progress.validated
 

@@ -116,12 +116,12 @@ def test_batch_norm_over_processes_is_batch_norm_of_the_whole_batch(two: dict, n
 def test_two_processes_train_as_one(two: dict, one: dict) -> None:
     for name, expected in one["network"].items():
         torch.testing.assert_close(two["training"]["network"][name], expected, rtol=1e-9, atol=1e-11, msg=name)
-    assert len(one["history"]) == 3
+    assert [record["step"] for record in one["history"]] == [2, 4, 5, 6, 8, 10, 10, 12, 14, 15]
     for mine, theirs in zip(one["history"], two["training"]["history"], strict=True):
-        for key in ("epoch", "step", "lr", "train_top1", "validation_top1", "validation_top5", "edges_swapped"):
-            assert mine[key] == theirs[key]
-        for key in ("train_loss", "validation_loss"):
-            assert mine[key] == pytest.approx(theirs[key], rel=1e-9)
+        assert mine.keys() == theirs.keys()
+        for key in mine.keys() - {"seconds", "images_per_second"}:
+            loose = key.endswith(("loss", "top1"))
+            assert mine[key] == (pytest.approx(theirs[key], rel=1e-9) if loose else theirs[key])
 
 
 def test_two_processes_evaluate_as_one(two: dict, one: dict) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,26 @@ def test_a_run_ends_with_exactly_its_budget(tmp_path: Path, rule: str, budget: s
     )
     assert profiled["profile"]["edges"]["acting"] <= sum(kept)
     assert profiled["profile"]["parameters"] == sum(p.numel() for p in network.parameters()) - sum(possible) + sum(kept)
+
+
+def test_what_the_thresholds_left_is_told_beside_the_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    of = experiment(tmp_path, graph="str", prune_rate=0.9, str_decay=0.05, json=str(tmp_path / "all.json"))
+    result = run(of)
+    edges = result["edges"]
+    rules = [graph.wiring for _, graph in graphs(trained(result, of))]
+    assert edges["natural"] == sum(rule.natural for rule in rules)
+    assert edges["acting"] == sum(rule.kept for rule in rules)
+    assert edges["possible"] == sum(rule.layout.possible for rule in rules)
+    assert edges["natural"] not in (edges["acting"], edges["possible"])
+    assert json.loads((tmp_path / "all.json").read_text())["edges"] == edges
+    sparse = [f"{100 * (1 - edges[key] / edges['possible']):.2f} % sparse" for key in ("natural", "acting")]
+    line = f"left {edges['natural']} ({sparse[0]}) of {edges['possible']}, cut to {edges['acting']} ({sparse[1]})"
+    assert line in capsys.readouterr().out
+    assert run(of.but(resume=result["checkpoint"], evaluate=True))["edges"] == edges
+    assert line in capsys.readouterr().out
+    dnw = experiment(tmp_path, graph="dnw", prune_rate=0.9, num_steps=1)
+    assert run(dnw)["edges"] == {**edges, "natural": None}
+    assert "cut to" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("rule", ["rigl", "str", "gradual_magnitude"])

@@ -346,6 +346,17 @@ def test_validations_every_few_steps_bring_the_checkpoints(tmp_path: Path) -> No
     assert [checkpoints.read(tmp_path / f"epoch_{n}.pt")["progress"]["validated"] for n in (1, 2, 3)] == [4, 8, 15]
 
 
+@pytest.mark.parametrize("interval", [None, 4])
+def test_a_run_that_is_resumed_beyond_its_end_ends(tmp_path: Path, interval: int | None) -> None:
+    data = make_data()
+    data.train = StopAfter(data.train, 0, 3)
+    continued = resumed(interrupted(tmp_path, data), num_steps=2, val_interval=interval)
+    before = state(continued.network)
+    continued.run()
+    assert_equal(before, state(continued.network))
+    assert continued.progress.epoch == 1
+
+
 def test_validations_and_notes_change_no_weight(tmp_path: Path) -> None:
     expected = whole(tmp_path)
     often = make_training(make(tmp_path / "often"), recipe(val_interval=2, log_interval=1))
