@@ -1,6 +1,6 @@
 """ResNet-20 on CIFAR-10 with 90 % of its edges removed, under rival rules with one recipe and one budget.
 
-    python benchmarks/rivals.py --data-dir D [--steps 400] [--batch 64] [--rules dnw set str] [--json FILE]
+    python benchmarks/rivals.py --data-dir D [--steps 300] [--batch 64] [--rules dnw set str] [--json FILE]
 
 Every rule keeps the same number of edges, shared by one global budget. How many STR leaves depends on the weight decay
 of its thresholds: that is searched, by whole runs, until what it leaves by itself is near the budget or `--searches`
@@ -56,7 +56,7 @@ def guess(experiment: Experiment, steps_per_epoch: int) -> float:
 def result(experiment: Experiment) -> dict[str, Any]:
     """What one run gives, in short."""
     found = run(experiment)
-    keys = ("top1", "top5", "loss", "edges", "seconds")
+    keys = ("top1", "top5", "loss", "edges")
     return {"str_decay": experiment.str_decay if experiment.graph == "str" else None} | {
         key: found[key] for key in keys
     }
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--no-verify", action="store_true", help="trust data whose md5 sums differ")
     parser.add_argument("--rules", nargs="+", choices=RULES, default=RULES)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--interval", type=int, default=25, help="steps between changes of a rule that changes")
     parser.add_argument("--searches", type=int, default=4)
