@@ -76,7 +76,7 @@ GraphName = Literal[
     "str",
 ]
 SolverName = Literal["dopri5", "rk4", "euler", "midpoint"]
-ScheduleName = Literal["multistep", "cosine", "linear", "exponential", "constant", "steps"]
+ScheduleName = Literal["multistep", "cosine", "cosine_by_epoch", "linear", "exponential", "constant", "steps"]
 
 SELF_WIRED_NETWORKS = ("mobilenetv1_like", "static", "discrete_time", "continuous_time", "randwire")
 """Networks with graphs of channels of their own; of any other, convolutions and linear layers are wired."""

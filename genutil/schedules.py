@@ -65,6 +65,19 @@ class Cosine:
 
 
 @dataclass(frozen=True)
+class CosineByEpoch:
+    """Half a cosine in steps of an epoch: lr0/2 * (1 + cos(pi*e/E)) throughout epoch e = 0..E-1."""
+
+    lr0: float
+    steps: int
+    steps_per_epoch: int
+
+    def lr(self, step: int) -> float:
+        begun = min(step, self.steps) // self.steps_per_epoch * self.steps_per_epoch
+        return 0.5 * self.lr0 * (1 + math.cos(math.pi * begun / self.steps))
+
+
+@dataclass(frozen=True)
 class Linear:
     """lr0/T less before every update t = 1..T, so that the last one has 0."""
 
@@ -139,6 +152,8 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
             schedule = Exponential(lr0, experiment.exp_decaying_lr_gamma, epoch)
         case "cosine":
             schedule, delay = Cosine(lr0, remaining), warm_up
+        case "cosine_by_epoch":
+            schedule, delay = CosineByEpoch(lr0, remaining, epoch), warm_up
         case "linear":
             schedule, delay = Linear(lr0, remaining), warm_up
     return WarmUp(lr0, warm_up, schedule, delay) if warm_up else schedule

@@ -56,6 +56,12 @@ def test_warm_up_rises_to_the_rate_and_the_cosine_is_laid_over_the_rest() -> Non
     assert found[4:] == pytest.approx([0.4 * (1 + math.cos(math.pi * t / 12)) for t in range(1, 13)], abs=1e-15)
 
 
+def test_cosine_by_epoch_stays_for_an_epoch() -> None:
+    found = rates(2, 10, lr_scheduler="cosine_by_epoch", lr=0.8, num_epochs=5, warmup_epochs=1)
+    falling = [0.4 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)]
+    assert found == pytest.approx([0.4, 0.8, *(rate for rate in falling for _ in range(2))], abs=1e-15)
+
+
 def test_warm_up_leaves_milestones_and_epochs_where_they_are() -> None:
     steps = rates(2, 8, lr_scheduler="multistep", lr=1.0, num_epochs=4, multistep_lr_milestones=[2], warmup_epochs=0.5)
     assert steps == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1])
