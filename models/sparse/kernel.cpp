@@ -33,22 +33,19 @@ namespace {
 // ---------------------------------------------------------------------------------------------------- vectors
 
 #if defined(__AVX512F__)
-constexpr int LANES = 16;
-constexpr int MAX_TILE = 8;
+constexpr int LANES = 16, REGISTERS = 32;
 #elif defined(__AVX__)
-constexpr int LANES = 8;
-constexpr int MAX_TILE = 6;
+constexpr int LANES = 8, REGISTERS = 16;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, REGISTERS = 32;
 #else
-constexpr int LANES = 4;
-#if defined(__aarch64__)
-constexpr int MAX_TILE = 6;
-#else
-constexpr int MAX_TILE = 3;
-#endif
+constexpr int LANES = 4, REGISTERS = 16;
 #endif
 constexpr int UNIT = 16;    // floats: lengths of planes and tiles are multiples of it, whatever the vectors' width
 constexpr int BAND = 4;     // rows of a dense matrix that are multiplied together
 constexpr int QUARTER = 4;  // floats: what a plane needs of its last unit, if no more
+constexpr int MAX_TILE = std::min(8, (REGISTERS - 3) * LANES / UNIT);  // units whose sums registers can hold
+constexpr int MAX_SHARED_TILE = std::min(8, std::max(1, (REGISTERS - 4) / 3 * LANES / UNIT));  // of three nodes at once
 
 template <int N>
 struct Vector;
@@ -60,7 +57,7 @@ struct Vector;
     typedef int32_t I __attribute__((vector_size(4 * N)));                   \
     typedef float Loose __attribute__((vector_size(4 * N), aligned(4), may_alias)); \
     typedef float Tight __attribute__((vector_size(4 * N), may_alias));      \
-    static INLINE F up(F v);                                                 \
+    static INLINE F up(F v, F first = F{});                                           \
     static INLINE F down(F v);                                               \
     static INLINE F even(F a, F b);                                          \
     static INLINE F odd(F a, F b);                                           \
@@ -74,9 +71,9 @@ DEFINE_VECTOR(16)
 #else
 #define SHUFFLE(N, a, b, ...) __builtin_shuffle(a, b, (Vector<N>::I){__VA_ARGS__})
 #endif
-// up: a zero enters at lane 0; down: a zero enters at the last lane; even, odd: of the lanes of a and b in a row.
+// up: `first` enters at lane 0; down: a zero enters at the last lane; even, odd: of the lanes of a and b in a row.
 #define DEFINE_SHUFFLES(N, UP, DOWN, EVEN, ODD)                                                       \
-  INLINE Vector<N>::F Vector<N>::up(F v) { return SHUFFLE(N, v, F{}, UP); }                           \
+  INLINE Vector<N>::F Vector<N>::up(F v, F first) { return SHUFFLE(N, v, first, UP); }                \
   INLINE Vector<N>::F Vector<N>::down(F v) { return SHUFFLE(N, v, F{}, DOWN); }                       \
   INLINE Vector<N>::F Vector<N>::even(F a, F b) { return SHUFFLE(N, a, b, EVEN); }                    \
   INLINE Vector<N>::F Vector<N>::odd(F a, F b) { return SHUFFLE(N, a, b, ODD); }
@@ -163,6 +160,7 @@ struct Edge {
 struct Run {
   int32_t edges;  // of each of these nodes in this block
   int32_t nodes;
+  int32_t same;  // they all have the same sources
 };
 
 }  // namespace
@@ -328,44 +326,58 @@ struct Level : LevelSpec {
 
 // ---------------------------------------------------------------------------------------------------- sums of edges
 
-// Adds to a tile of each node's sums the edges of one block, for nodes with equally many of them. A tile has T units and,
-// with TAIL, TAIL more floats.
+// Adds to a tile of the sums of G nodes, which have the same sources, the edges of one block. A tile has T units and, with
+// TAIL, TAIL more floats.
+template <int T, int TAIL, int G>
+INLINE void sum_nodes(const int32_t* order, int edges, const Edge* edge, const float* source, float* y, int64_t y_stride,
+                      const float* start, bool rectify) {
+  constexpr int N = T * UNIT / LANES;
+  F<LANES> a[G][N + 1];
+  F<QUARTER> tail[G];
+#pragma GCC unroll 4
+  for (int g = 0; g < G; g++) {
+    const float* sums = y + order[g] * y_stride;
+#pragma GCC unroll 32
+    for (int i = 0; i < N; i++) a[g][i] = start ? splat<LANES>(start[order[g]]) : load_aligned<LANES>(sums + i * LANES);
+    if (TAIL) tail[g] = start ? splat<QUARTER>(start[order[g]]) : load_aligned<QUARTER>(sums + N * LANES);
+  }
+#pragma GCC unroll 4
+  for (int e = 0; e < edges; e++) {
+    const float* p = source + edge[e].offset;
+    F<LANES> w[G];
+#pragma GCC unroll 4
+    for (int g = 0; g < G; g++) w[g] = splat<LANES>(edge[g * edges + e].weight);
+#pragma GCC unroll 32
+    for (int i = 0; i < N; i++) {
+      const F<LANES> x = load_aligned<LANES>(p + i * LANES);
+#pragma GCC unroll 4
+      for (int g = 0; g < G; g++) a[g][i] += w[g] * x;
+    }
+    if (TAIL) {
+      const F<QUARTER> x = load_aligned<QUARTER>(p + N * LANES);
+#pragma GCC unroll 4
+      for (int g = 0; g < G; g++) tail[g] += splat<QUARTER>(edge[g * edges + e].weight) * x;
+    }
+  }
+#pragma GCC unroll 4
+  for (int g = 0; g < G; g++) {
+    float* sums = y + order[g] * y_stride;
+#pragma GCC unroll 32
+    for (int i = 0; i < N; i++) store_aligned<LANES>(sums + i * LANES, rectify ? relu<LANES>(a[g][i]) : a[g][i]);
+    if (TAIL) store_aligned<QUARTER>(sums + N * LANES, rectify ? relu<QUARTER>(tail[g]) : tail[g]);
+  }
+}
+
 template <int T, int TAIL>
 INLINE void sum_run(const int32_t* order, Run run, const Edge* edge, const float* source, float* y, int64_t y_stride,
                     const float* start, bool rectify) {
-  constexpr int N = T * UNIT / LANES;
-  for (int k = 0; k < run.nodes; k++) {
-    float* out = y + order[k] * y_stride;
-    F<LANES> a[N + 1];
-    F<QUARTER> tail{};
-    if (start) {
-      const float b = start[order[k]];
-#pragma GCC unroll 32
-      for (int i = 0; i < N; i++) a[i] = splat<LANES>(b);
-      tail = splat<QUARTER>(b);
-    } else {
-#pragma GCC unroll 32
-      for (int i = 0; i < N; i++) a[i] = load_aligned<LANES>(out + i * LANES);
-      if (TAIL) tail = load_aligned<QUARTER>(out + N * LANES);
-    }
-#pragma GCC unroll 4
-    for (int e = 0; e < run.edges; e++) {
-      const float* p = source + edge[e].offset;
-      const F<LANES> w = splat<LANES>(edge[e].weight);
-#pragma GCC unroll 32
-      for (int i = 0; i < N; i++) a[i] += w * load_aligned<LANES>(p + i * LANES);
-      if (TAIL) tail += splat<QUARTER>(edge[e].weight) * load_aligned<QUARTER>(p + N * LANES);
-    }
-    edge += run.edges;
-    if (rectify) {
-#pragma GCC unroll 32
-      for (int i = 0; i < N; i++) a[i] = relu<LANES>(a[i]);
-      tail = relu<QUARTER>(tail);
-    }
-#pragma GCC unroll 32
-    for (int i = 0; i < N; i++) store_aligned<LANES>(out + i * LANES, a[i]);
-    if (TAIL) store_aligned<QUARTER>(out + N * LANES, tail);
-  }
+  constexpr int G = T * UNIT / LANES * 3 + 4 <= REGISTERS ? 3 : 1;
+  int k = 0;
+  if (G > 1 && run.same)
+    for (; k + G <= run.nodes; k += G, edge += G * int64_t(run.edges))
+      sum_nodes<T, TAIL, G>(order + k, run.edges, edge, source, y, y_stride, start, rectify);
+  for (; k < run.nodes; k++, edge += run.edges)
+    sum_nodes<T, TAIL, 1>(order + k, run.edges, edge, source, y, y_stride, start, rectify);
 }
 
 // A tile of all nodes of a chunk: the first block starts from the bias, the last one may apply the ReLU.
@@ -487,8 +499,7 @@ INLINE void depthwise_2(const Rows& rows, int o0, int o1, const float* k, float 
     if (SIDE & LAST) low = masked<N>(low, mask_a), high = masked<N>(high, mask_b);
     here = Vector<N>::even(low, high);
     right = Vector<N>::odd(low, high);
-    left = Vector<N>::up(right);
-    if (!(SIDE & FIRST)) left[0] = p[-1];
+    left = Vector<N>::up(right, SIDE & FIRST ? F<N>{} : splat<N>(p[-1]));
   };
   take(2 * o0 - 1);
   F<N> above = b + left * w[0] + here * w[1] + right * w[2];
@@ -1078,6 +1089,7 @@ extern "C" {
 
 int wirings_lanes() { return LANES; }
 int wirings_max_tile() { return MAX_TILE; }
+int wirings_max_shared_tile() { return MAX_SHARED_TILE; }
 
 // A new engine, or null where memory is short.
 void* wirings_create(const PlanSpec* plan, const LevelSpec* level, int levels) {

@@ -108,7 +108,8 @@ class NativeGraph(nn.Module):
 
     def _build(self) -> None:
         self._kernel = load_kernel(self._flags)
-        plan = make_plan(self.graph, self.image_size, self.threads, self._kernel.wirings_max_tile())
+        tiles = self._kernel.wirings_max_tile(), self._kernel.wirings_max_shared_tile()
+        plan = make_plan(self.graph, self.image_size, self.threads, *tiles)
         self.input_shape = (plan.input_planes, *plan.image_size)
         self.output_shape = (plan.output_planes,) if self.graph.flat else (plan.output_planes, *plan.output_size)
         self._engine = _Engine(self._kernel, plan)

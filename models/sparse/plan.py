@@ -30,7 +30,7 @@ SUM_PLANES, SUM_COPIES, SUM_VALUES_DENSE, SUM_VALUES_SPARSE = range(4)
 TO_ARENA, TO_VALUES, TO_OUTPUT = range(3)
 
 EDGE = np.dtype([("offset", np.uint32), ("weight", np.float32)])
-RUN = np.dtype([("edges", np.int32), ("nodes", np.int32)])
+RUN = np.dtype([("edges", np.int32), ("nodes", np.int32), ("same", np.int32)])
 BLOCK = np.dtype([("run_begin", np.int32), ("run_end", np.int32), ("node_begin", np.int64), ("edge_begin", np.int64)])
 CHUNK = np.dtype(
     [
@@ -145,18 +145,24 @@ class _Arena:
         return place
 
 
-def make_plan(graph: ChannelGraph, image_size: Size, threads: int, max_tile: int) -> Plan:
+def make_plan(graph: ChannelGraph, image_size: Size, threads: int, max_tile: int, max_shared_tile: int) -> Plan:
     """The plan of a pruned graph for images of one size.
+
+    Tiles have at most `max_tile` units, or `max_shared_tile` where every node of a level has every source, so that
+    several nodes can take a source together.
 
     Raises ValueError for a graph that the kernel cannot run: a kernel over means, or planes and means as sources of
     one level.
     """
-    return _Planner(graph, image_size, threads, max_tile).plan()
+    return _Planner(graph, image_size, threads, max_tile, max_shared_tile).plan()
 
 
 class _Planner:
-    def __init__(self, graph: ChannelGraph, image_size: Size, threads: int, max_tile: int) -> None:
-        self.graph, self.image_size, self.threads, self.max_tile = graph, image_size, threads, max_tile
+    def __init__(
+        self, graph: ChannelGraph, image_size: Size, threads: int, max_tile: int, max_shared_tile: int
+    ) -> None:
+        self.graph, self.image_size, self.threads = graph, image_size, threads
+        self.max_tile, self.max_shared_tile = max_tile, max_shared_tile
         self.sizes = graph.sizes(image_size)
         self.last_use = list(range(len(graph.levels)))
         for i, level in enumerate(graph.levels):
@@ -260,7 +266,8 @@ class _Planner:
             self.stride[-1],
             copies=copies,
         )
-        self._choose_tiles(planned, len(np.unique(edges.offset)))
+        sources = len(np.unique(edges.offset))
+        self._choose_tiles(planned, sources, complete=len(edges.row) == sources * level.nodes)
         if copies is not None:  # their offsets are numbers of copies until the tile is known
             edges.offset *= (planned.tile + 1) * UNIT
         edges = edges.sorted()
@@ -332,10 +339,10 @@ class _Planner:
             np.concatenate([edges.weight, np.ones(count, np.float32)]),
         )
 
-    def _choose_tiles(self, planned: PlannedLevel, sources: int) -> None:
+    def _choose_tiles(self, planned: PlannedLevel, sources: int, complete: bool) -> None:
         level, (height, width) = planned.level, planned.sums
         units = _round_up(height * width) // UNIT
-        limit = min(self.max_tile, 7)
+        limit = min(7, self.max_shared_tile) if complete else min(self.max_tile, 7)
         if planned.kind == SUM_COPIES:
             tile = max(1, (24 << 10) // (BYTES * max(1, sources)))
         else:
@@ -446,6 +453,7 @@ class _Parts:
         stream["offset"], stream["weight"] = edges.offset[by_node], edges.weight[by_node]
         runs = np.empty(len(lengths), RUN)
         runs["edges"], runs["nodes"] = lengths, members
+        runs["same"] = _same_sources(runs, stream["offset"])
         self.blocks.append((self.run_count, self.run_count + len(runs), self.order_count, self.edge_count))
         self.runs.append(runs)
         self.order.append(order.astype(np.int32))
@@ -463,6 +471,14 @@ class _Parts:
             np.concatenate(self.order) if self.order else np.empty(0, np.int32),
             np.concatenate(self.edges) if self.edges else np.empty(0, EDGE),
         )
+
+
+def _same_sources(runs: NDArray, offset: NDArray) -> list[bool]:
+    """Of each run, whether all its nodes have the same sources."""
+    ends = np.cumsum(runs["edges"] * runs["nodes"])
+    parts = np.split(offset, ends[:-1])
+    grids = [part.reshape(run["nodes"], run["edges"]) for part, run in zip(parts, runs, strict=True)]
+    return [bool((grid == grid[:1]).all()) for grid in grids]
 
 
 def _over_values(level: Level) -> bool:
