@@ -36,7 +36,7 @@ from models import build_network
 from models.mobilenetv1_like import MobileNetV1Like
 from models.sparse import channel_graph, compile_graph
 from models.sparse.native import NativeGraph, load_kernel
-from models.sparse.torch_engines import PrunedGraph
+from models.sparse.torch_engines import PrunedGraph, import_dgl
 
 Run = Callable[[Tensor], Any]
 
@@ -202,7 +202,7 @@ class Columns:
         before, start = _resident(), time.perf_counter()
         try:
             call = self._build(column, batch, threads)
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             print(f"  {column} is left out: {error}", file=sys.stderr)
             return None
         if call is not None:
@@ -219,6 +219,8 @@ class Columns:
             return PrunedGraph(self.pruned)
         if column == "native":
             return NativeGraph(self.pruned, self.size, threads)
+        if column == "dgl":
+            import_dgl().utils.set_num_threads(threads)
         if column in ("csr", "dgl"):
             return compile_graph(self.network, column, check=False, image_size=self.size)
         if column == "onnx equal":

@@ -33,22 +33,20 @@ namespace {
 // ---------------------------------------------------------------------------------------------------- vectors
 
 #if defined(__AVX512F__)
-constexpr int LANES = 16;
-constexpr int MAX_TILE = 8;
+constexpr int LANES = 16, REGISTERS = 32;
 #elif defined(__AVX__)
-constexpr int LANES = 8;
-constexpr int MAX_TILE = 6;
+constexpr int LANES = 8, REGISTERS = 16;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, REGISTERS = 32;
 #else
-constexpr int LANES = 4;
-#if defined(__aarch64__)
-constexpr int MAX_TILE = 6;
-#else
-constexpr int MAX_TILE = 3;
-#endif
+constexpr int LANES = 4, REGISTERS = 16;
 #endif
 constexpr int UNIT = 16;    // floats: lengths of planes and tiles are multiples of it, whatever the vectors' width
+constexpr int ROWS_AT_ONCE = 8;  // of sums, whose source rows are dealt out together
 constexpr int BAND = 4;     // rows of a dense matrix that are multiplied together
 constexpr int QUARTER = 4;  // floats: what a plane needs of its last unit, if no more
+constexpr int MAX_TILE = std::min(8, (REGISTERS - 3) * LANES / UNIT);  // units whose sums registers can hold
+constexpr int MAX_SHARED_TILE = std::min(8, std::max(1, (REGISTERS - 4) / 3 * LANES / UNIT));  // of three nodes at once
 
 template <int N>
 struct Vector;
@@ -59,8 +57,7 @@ struct Vector;
     typedef float F __attribute__((vector_size(4 * N)));                     \
     typedef int32_t I __attribute__((vector_size(4 * N)));                   \
     typedef float Loose __attribute__((vector_size(4 * N), aligned(4), may_alias)); \
-    typedef float Tight __attribute__((vector_size(4 * N), may_alias));      \
-    static INLINE F up(F v);                                                 \
+    static INLINE F up(F v, F first = F{});                                           \
     static INLINE F down(F v);                                               \
     static INLINE F even(F a, F b);                                          \
     static INLINE F odd(F a, F b);                                           \
@@ -74,9 +71,9 @@ DEFINE_VECTOR(16)
 #else
 #define SHUFFLE(N, a, b, ...) __builtin_shuffle(a, b, (Vector<N>::I){__VA_ARGS__})
 #endif
-// up: a zero enters at lane 0; down: a zero enters at the last lane; even, odd: of the lanes of a and b in a row.
+// up: `first` enters at lane 0; down: a zero enters at the last lane; even, odd: of the lanes of a and b in a row.
 #define DEFINE_SHUFFLES(N, UP, DOWN, EVEN, ODD)                                                       \
-  INLINE Vector<N>::F Vector<N>::up(F v) { return SHUFFLE(N, v, F{}, UP); }                           \
+  INLINE Vector<N>::F Vector<N>::up(F v, F first) { return SHUFFLE(N, v, first, UP); }                \
   INLINE Vector<N>::F Vector<N>::down(F v) { return SHUFFLE(N, v, F{}, DOWN); }                       \
   INLINE Vector<N>::F Vector<N>::even(F a, F b) { return SHUFFLE(N, a, b, EVEN); }                    \
   INLINE Vector<N>::F Vector<N>::odd(F a, F b) { return SHUFFLE(N, a, b, ODD); }
@@ -105,14 +102,6 @@ INLINE F<N> load(const float* p) {
 template <int N>
 INLINE void store(float* p, F<N> v) {
   *reinterpret_cast<typename Vector<N>::Loose*>(p) = v;
-}
-template <int N>
-INLINE F<N> load_aligned(const float* p) {
-  return *reinterpret_cast<const typename Vector<N>::Tight*>(p);
-}
-template <int N>
-INLINE void store_aligned(float* p, F<N> v) {
-  *reinterpret_cast<typename Vector<N>::Tight*>(p) = v;
 }
 template <int N>
 INLINE F<N> relu(F<N> v) {
@@ -163,6 +152,7 @@ struct Edge {
 struct Run {
   int32_t edges;  // of each of these nodes in this block
   int32_t nodes;
+  int32_t same;  // they all have the same sources
 };
 
 }  // namespace
@@ -194,8 +184,10 @@ struct ScheduleSpec {
   const Edge* edge;
 };
 
-enum LevelKind : int32_t { SUM_PLANES = 0, SUM_COPIES = 1, SUM_VALUES_DENSE = 2, SUM_VALUES_SPARSE = 3 };
-enum Destination : int32_t { TO_ARENA = 0, TO_VALUES = 1, TO_OUTPUT = 2 };
+// Over planes; over shifted copies of planes, for edges with kernels; over rows of planes, for complete graphs of such edges;
+// over single values.
+enum LevelKind : int32_t { SUM_PLANES, SUM_COPIES, SUM_ROWS, SUM_VALUES_DENSE, SUM_VALUES_SPARSE };
+enum Destination : int32_t { TO_ARENA, TO_VALUES, TO_OUTPUT };
 
 struct LevelSpec {
   int32_t kind, destination;
@@ -219,6 +211,9 @@ struct LevelSpec {
   int32_t copy_input;          // of the image itself rather than the arena
   const int64_t* copy_source;  // offset
   const int32_t *copy_y, *copy_x;
+  // SUM_ROWS: each source row is dealt out into `copy_stride` rows, column by column in turn, of this length and with so
+  // many zeros before and, at least, behind; an edge's offset counts from the first of them that an output row needs
+  int32_t kernel_rows, row_length, row_border;
   // SUM_VALUES_*: rows over the values
   int32_t columns;
   int64_t column_begin;           // dense: first value
@@ -293,6 +288,9 @@ struct Level : LevelSpec {
   int units;     // of a plane of sums
   int y_stride;  // floats of a node's sums in the scratch
 
+  // SUM_ROWS: source rows that are dealt out at once.
+  int rows_dealt() const { return (ROWS_AT_ONCE - 1) * copy_stride + kernel_rows; }
+
   // The dense matrix in bands of BAND rows, UNIT columns of each in turn: the order in which they are read.
   void pack(const float* dense) {
     dense_.assign(int64_t(round_up(nodes, BAND)) * columns, 0.f);
@@ -302,14 +300,14 @@ struct Level : LevelSpec {
   }
 
   explicit Level(const LevelSpec& s) : LevelSpec(s) {
-    const bool planes = kind == SUM_PLANES || kind == SUM_COPIES;
+    const bool planes = kind <= SUM_ROWS;
     bias_ = copied(s.bias, nodes);
     norm_weight_ = copied(s.norm_weight, nodes);
     norm_bias_ = copied(s.norm_bias, nodes);
     kernel_ = copied(s.kernel, int64_t(nodes) * kernel_height * kernel_width);
     kernel_bias_ = copied(s.kernel_bias, nodes);
     copy_source_ = copied(s.copy_source, copies);
-    for (int j = 0; j < copies; j++)
+    for (int j = 0; kind == SUM_COPIES && j < copies; j++)
       taps_.emplace_back(s.copy_y[j], s.copy_x[j], copy_stride, copy_padding, copy_width, width);
     if (s.dense) pack(s.dense);
     indptr_ = copied(s.indptr, nodes + 1);
@@ -328,44 +326,58 @@ struct Level : LevelSpec {
 
 // ---------------------------------------------------------------------------------------------------- sums of edges
 
-// Adds to a tile of each node's sums the edges of one block, for nodes with equally many of them. A tile has T units and,
-// with TAIL, TAIL more floats.
+// Adds to a tile of the sums of G nodes, which have the same sources, the edges of one block. A tile has T units and, with
+// TAIL, TAIL more floats.
+template <int T, int TAIL, int G>
+INLINE void sum_nodes(const int32_t* order, int edges, const Edge* edge, const float* source, float* y, int64_t y_stride,
+                      const float* start, bool rectify) {
+  constexpr int N = T * UNIT / LANES;
+  F<LANES> a[G][N + 1];
+  F<QUARTER> tail[G];
+#pragma GCC unroll 4
+  for (int g = 0; g < G; g++) {
+    const float* sums = y + order[g] * y_stride;
+#pragma GCC unroll 32
+    for (int i = 0; i < N; i++) a[g][i] = start ? splat<LANES>(start[order[g]]) : load<LANES>(sums + i * LANES);
+    if (TAIL) tail[g] = start ? splat<QUARTER>(start[order[g]]) : load<QUARTER>(sums + N * LANES);
+  }
+#pragma GCC unroll 4
+  for (int e = 0; e < edges; e++) {
+    const float* p = source + edge[e].offset;
+    F<LANES> w[G];
+#pragma GCC unroll 4
+    for (int g = 0; g < G; g++) w[g] = splat<LANES>(edge[g * edges + e].weight);
+#pragma GCC unroll 32
+    for (int i = 0; i < N; i++) {
+      const F<LANES> x = load<LANES>(p + i * LANES);
+#pragma GCC unroll 4
+      for (int g = 0; g < G; g++) a[g][i] += w[g] * x;
+    }
+    if (TAIL) {
+      const F<QUARTER> x = load<QUARTER>(p + N * LANES);
+#pragma GCC unroll 4
+      for (int g = 0; g < G; g++) tail[g] += splat<QUARTER>(edge[g * edges + e].weight) * x;
+    }
+  }
+#pragma GCC unroll 4
+  for (int g = 0; g < G; g++) {
+    float* sums = y + order[g] * y_stride;
+#pragma GCC unroll 32
+    for (int i = 0; i < N; i++) store<LANES>(sums + i * LANES, rectify ? relu<LANES>(a[g][i]) : a[g][i]);
+    if (TAIL) store<QUARTER>(sums + N * LANES, rectify ? relu<QUARTER>(tail[g]) : tail[g]);
+  }
+}
+
 template <int T, int TAIL>
 INLINE void sum_run(const int32_t* order, Run run, const Edge* edge, const float* source, float* y, int64_t y_stride,
                     const float* start, bool rectify) {
-  constexpr int N = T * UNIT / LANES;
-  for (int k = 0; k < run.nodes; k++) {
-    float* out = y + order[k] * y_stride;
-    F<LANES> a[N + 1];
-    F<QUARTER> tail{};
-    if (start) {
-      const float b = start[order[k]];
-#pragma GCC unroll 32
-      for (int i = 0; i < N; i++) a[i] = splat<LANES>(b);
-      tail = splat<QUARTER>(b);
-    } else {
-#pragma GCC unroll 32
-      for (int i = 0; i < N; i++) a[i] = load_aligned<LANES>(out + i * LANES);
-      if (TAIL) tail = load_aligned<QUARTER>(out + N * LANES);
-    }
-#pragma GCC unroll 4
-    for (int e = 0; e < run.edges; e++) {
-      const float* p = source + edge[e].offset;
-      const F<LANES> w = splat<LANES>(edge[e].weight);
-#pragma GCC unroll 32
-      for (int i = 0; i < N; i++) a[i] += w * load_aligned<LANES>(p + i * LANES);
-      if (TAIL) tail += splat<QUARTER>(edge[e].weight) * load_aligned<QUARTER>(p + N * LANES);
-    }
-    edge += run.edges;
-    if (rectify) {
-#pragma GCC unroll 32
-      for (int i = 0; i < N; i++) a[i] = relu<LANES>(a[i]);
-      tail = relu<QUARTER>(tail);
-    }
-#pragma GCC unroll 32
-    for (int i = 0; i < N; i++) store_aligned<LANES>(out + i * LANES, a[i]);
-    if (TAIL) store_aligned<QUARTER>(out + N * LANES, tail);
-  }
+  constexpr int G = T * UNIT / LANES * 3 + 4 <= REGISTERS ? 3 : 1;
+  int k = 0;
+  if (G > 1 && run.same)
+    for (; k + G <= run.nodes; k += G, edge += G * int64_t(run.edges))
+      sum_nodes<T, TAIL, G>(order + k, run.edges, edge, source, y, y_stride, start, rectify);
+  for (; k < run.nodes; k++, edge += run.edges)
+    sum_nodes<T, TAIL, 1>(order + k, run.edges, edge, source, y, y_stride, start, rectify);
 }
 
 // A tile of all nodes of a chunk: the first block starts from the bias, the last one may apply the ReLU.
@@ -487,8 +499,7 @@ INLINE void depthwise_2(const Rows& rows, int o0, int o1, const float* k, float 
     if (SIDE & LAST) low = masked<N>(low, mask_a), high = masked<N>(high, mask_b);
     here = Vector<N>::even(low, high);
     right = Vector<N>::odd(low, high);
-    left = Vector<N>::up(right);
-    if (!(SIDE & FIRST)) left[0] = p[-1];
+    left = Vector<N>::up(right, SIDE & FIRST ? F<N>{} : splat<N>(p[-1]));
   };
   take(2 * o0 - 1);
   F<N> above = b + left * w[0] + here * w[1] + right * w[2];
@@ -701,10 +712,11 @@ struct Plan : PlanSpec {
     constant_ = copied(s.constant, length);
     for (int i = 0; i < n; i++) levels.emplace_back(level[i]);
     for (const Level& l : levels) {
-      plane_levels += l.kind <= SUM_COPIES;
+      plane_levels += l.kind <= SUM_ROWS;
       for (const Schedule& schedule : l.schedules)
         y_floats = std::max<int64_t>(y_floats, int64_t(schedule.largest_chunk) * l.y_stride + 4 * UNIT);
-      copy_floats = std::max<int64_t>(copy_floats, int64_t(l.copies) * (l.tile + 1) * UNIT);
+      const int64_t copy = l.kind == SUM_ROWS ? int64_t(l.rows_dealt()) * l.copy_stride * l.row_length : (l.tile + 1) * UNIT;
+      copy_floats = std::max<int64_t>(copy_floats, l.copies * copy + 2 * UNIT);
       const int64_t out = int64_t(l.out_height) * l.out_width + 2 * UNIT;
       zero_floats = std::max<int64_t>({zero_floats, int64_t(l.width) + 4 * UNIT, out});
     }
@@ -734,22 +746,28 @@ class Worker {
 
  private:
   void run_chunk(const Schedule& schedule, const ChunkSpec& chunk) {
-    const int stop = rows_needed(chunk.row_end);
+    const int stop = rows_needed(chunk.row_end), width = l_.width;
     int row = first_row_needed(chunk.row_begin), out_row = chunk.row_begin;
-    int unit = int(int64_t(row) * l_.width / UNIT);
-    Window window{scratch_.y.get(), int64_t(unit) * UNIT};
+    Window window{scratch_.y.get(), int64_t(row) * width / UNIT * UNIT};
+    int64_t done = window.origin;  // positions
     while (row < stop) {
+      const int first = row;
       row = std::min(stop, row + l_.strip_rows);
-      const int end = round_up(row * l_.width, UNIT) / UNIT;
-      sum_strip(schedule, chunk, window, unit, end);
-      unit = end;
+      if (l_.kind == SUM_ROWS) {
+        sum_rows(schedule, chunk, window, first, row);
+        done = int64_t(row) * width;
+      } else {
+        const int end = round_up(row * width, UNIT) / UNIT;
+        sum_units(schedule, chunk, window, int(done / UNIT), end);
+        done = int64_t(end) * UNIT;
+      }
       const int out_end = row == stop ? chunk.row_end : std::min(finished_rows(row), chunk.row_end);
       for (int n = chunk.node_begin; n < chunk.node_end; n++) {
         float* y = window.y + int64_t(n - chunk.node_begin) * l_.y_stride;
         finish(n, y, window.origin, out_row, out_end);
       }
       out_row = out_end;
-      if (row < stop) slide(window, chunk.node_end - chunk.node_begin, out_row, int64_t(unit) * UNIT);
+      if (row < stop) slide(window, chunk.node_end - chunk.node_begin, out_row, done);
     }
   }
 
@@ -771,19 +789,66 @@ class Worker {
     return spare < 0 ? 0 : std::min(l_.out_height, spare / l_.kernel_stride + 1);
   }
 
-  void sum_strip(const Schedule& schedule, const ChunkSpec& chunk, const Window& window, int begin, int end) {
+  // Sums of the positions from begin * UNIT to end * UNIT - 1.
+  void sum_units(const Schedule& schedule, const ChunkSpec& chunk, const Window& window, int begin, int end) {
     const bool tail = end == l_.units && l_.height * l_.width + UNIT - QUARTER <= l_.units * UNIT;
     const int full = end - begin - tail, tiles = std::max(1, (full + l_.tile - 1) / l_.tile);
-    const bool rectify = l_.relu && l_.norm_weight_.empty();
     for (int t = 0; t < tiles; t++) {
       const int from = begin + int(int64_t(full) * t / tiles), to = begin + int(int64_t(full) * (t + 1) / tiles);
       const bool with_tail = tail && t + 1 == tiles;
       const float* source = arena_ + int64_t(from) * UNIT;
       if (l_.kind == SUM_COPIES) source = copy_sources(from, to + with_tail);
       float* y = window.y + int64_t(from) * UNIT - window.origin;
-      SUM_TILE[with_tail][to - from](schedule, chunk, source, y, l_.y_stride, l_.bias_.data() + chunk.node_begin, rectify);
+      SUM_TILE[with_tail][to - from](schedule, chunk, source, y, l_.y_stride, bias(chunk), rectify());
     }
   }
+
+  // Sums of the rows from begin to end - 1. A row's last tile may end in noise on the next row, which comes later.
+  void sum_rows(const Schedule& schedule, const ChunkSpec& chunk, const Window& window, int begin, int end) {
+    const int units = (l_.width + UNIT - 1) / UNIT, tiles = (units + l_.tile - 1) / l_.tile;
+    const int64_t step = int64_t(l_.copy_stride) * l_.copy_stride * l_.row_length;
+    for (int batch = begin; batch < end; batch += ROWS_AT_ONCE) {
+      const int stop = std::min(end, batch + ROWS_AT_ONCE);
+      deal_out_rows(batch, (stop - 1 - batch) * l_.copy_stride + l_.kernel_rows);
+      for (int row = batch; row < stop; row++)
+        for (int t = 0; t < tiles; t++) {
+          const int from = units * t / tiles, to = units * (t + 1) / tiles;
+          const float* source = scratch_.copies.get() + (row - batch) * step + from * UNIT;
+          float* y = window.y + int64_t(row) * l_.width + from * UNIT - window.origin;
+          SUM_TILE[0][to - from](schedule, chunk, source, y, l_.y_stride, bias(chunk), rectify());
+        }
+    }
+  }
+
+  // Deals out `rows` rows of every source plane from the first one on that row `row` of the sums needs.
+  void deal_out_rows(int row, int rows) {
+    const int stride = l_.copy_stride, width = l_.copy_width;
+    for (int j = 0; j < l_.copies; j++) {
+      const float* plane = (l_.copy_input ? image_ : arena_) + l_.copy_source_[j];
+      float* out = scratch_.copies.get() + int64_t(j) * l_.rows_dealt() * stride * l_.row_length + l_.row_border;
+      for (int i = 0; i < rows; i++, out += stride * l_.row_length) {
+        const int y = row * stride - l_.copy_padding + i;
+        const float* p = plane + int64_t(y) * width;
+        for (int phase = 0; phase < stride; phase++) {
+          const int n = phase < width ? (width - phase - 1) / stride + 1 : 0;
+          float* q = out + phase * l_.row_length;
+          std::fill(q - l_.row_border, q, 0.f);
+          std::fill(q + n, q - l_.row_border + l_.row_length, 0.f);
+          if (y < 0 || y >= l_.copy_height)
+            std::fill(q, q + n, 0.f);
+          else if (stride == 1)
+            std::memcpy(q, p, sizeof(float) * n);
+          else if (stride == 2)
+            copy_every_second(p + phase, n, q, p, p + width);
+          else
+            for (int x = 0; x < n; x++) q[x] = p[x * stride + phase];
+        }
+      }
+    }
+  }
+
+  bool rectify() const { return l_.relu && l_.norm_weight_.empty(); }
+  const float* bias(const ChunkSpec& chunk) const { return l_.bias_.data() + chunk.node_begin; }
 
   // Fills a tile of every shifted copy: positions from * UNIT .. to * UNIT - 1 of the sums' plane.
   const float* copy_sources(int from, int to) {
@@ -952,7 +1017,7 @@ class Workspace {
       for (int64_t b = whole; b < batch; b++) run_shared(t, images, b, out, shares(b - whole));
       Parts* parts = shares(threads - 1);
       for (const Level& l : plan_.levels)
-        if (l.kind > SUM_COPIES)
+        if (l.kind > SUM_ROWS)
           (parts++)->take([&](int64_t part) { run_values(l, part, threads, batch, values_.get(), stride); });
     });
     if (plan_.output_value < 0) return;
@@ -967,7 +1032,7 @@ class Workspace {
     float* own = arena_[t].get();
     take_input(own, images, b, 0, 1);
     for (const Level& l : plan_.levels)
-      if (l.kind <= SUM_COPIES) worker(l, t, own, images, b, out).run(l.schedules[0], 0);
+      if (l.kind <= SUM_ROWS) worker(l, t, own, images, b, out).run(l.schedules[0], 0);
   }
 
   // An image with every level shared among the threads.
@@ -975,7 +1040,7 @@ class Workspace {
     float* common = arena_[0].get();
     (parts++)->take([&](int64_t part) { take_input(common, images, b, part, plan_.threads); });
     for (const Level& l : plan_.levels)
-      if (l.kind <= SUM_COPIES)
+      if (l.kind <= SUM_ROWS)
         (parts++)->take([&](int64_t part) { worker(l, t, common, images, b, out).run(l.schedules[1], int(part)); });
   }
 
@@ -1078,6 +1143,7 @@ extern "C" {
 
 int wirings_lanes() { return LANES; }
 int wirings_max_tile() { return MAX_TILE; }
+int wirings_max_shared_tile() { return MAX_SHARED_TILE; }
 
 // A new engine, or null where memory is short.
 void* wirings_create(const PlanSpec* plan, const LevelSpec* level, int levels) {

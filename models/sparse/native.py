@@ -46,6 +46,7 @@ class _LevelSpec(ctypes.Structure):
             for name in ("copies", "copy_height", "copy_width", "copy_stride", "copy_padding", "copy_input")
         ),
         *((name, _POINTER) for name in ("copy_source", "copy_y", "copy_x")),
+        *((name, _I32) for name in ("kernel_rows", "row_length", "row_border")),
         ("columns", _I32),
         ("column_begin", _I64),
         *((name, _POINTER) for name in ("dense", "indptr", "index", "weight")),
@@ -108,7 +109,8 @@ class NativeGraph(nn.Module):
 
     def _build(self) -> None:
         self._kernel = load_kernel(self._flags)
-        plan = make_plan(self.graph, self.image_size, self.threads, self._kernel.wirings_max_tile())
+        tiles = self._kernel.wirings_max_tile(), self._kernel.wirings_max_shared_tile()
+        plan = make_plan(self.graph, self.image_size, self.threads, *tiles)
         self.input_shape = (plan.input_planes, *plan.image_size)
         self.output_shape = (plan.output_planes,) if self.graph.flat else (plan.output_planes, *plan.output_size)
         self._engine = _Engine(self._kernel, plan)
@@ -215,6 +217,7 @@ def _level_spec(planned: PlannedLevel, keep: list[Any]) -> _LevelSpec:
         spec.copy_height, spec.copy_width = copies.size
         spec.copy_stride, spec.copy_padding = copies.stride, copies.padding
         spec.copy_input = copies.of_input
+        spec.kernel_rows, spec.row_length, spec.row_border = copies.kernel_rows, copies.row_length, copies.row_border
         spec.copy_source = _pointer(copies.source, np.int64, keep)
         spec.copy_y, spec.copy_x = _pointer(copies.y, np.int32, keep), _pointer(copies.x, np.int32, keep)
     if planned.values is not None:

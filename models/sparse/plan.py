@@ -26,11 +26,13 @@ SUMS_NEAR = 512 << 10
 DENSE_ABOVE = 0.3
 """Share of the possible edges above which a level over single values runs densely."""
 
-SUM_PLANES, SUM_COPIES, SUM_VALUES_DENSE, SUM_VALUES_SPARSE = range(4)
+SUM_PLANES, SUM_COPIES, SUM_ROWS, SUM_VALUES_DENSE, SUM_VALUES_SPARSE = range(5)
+ROWS_AT_ONCE = 8
+"""Rows of sums whose source rows are dealt out together; as in kernel.cpp."""
 TO_ARENA, TO_VALUES, TO_OUTPUT = range(3)
 
 EDGE = np.dtype([("offset", np.uint32), ("weight", np.float32)])
-RUN = np.dtype([("edges", np.int32), ("nodes", np.int32)])
+RUN = np.dtype([("edges", np.int32), ("nodes", np.int32), ("same", np.int32)])
 BLOCK = np.dtype([("run_begin", np.int32), ("run_end", np.int32), ("node_begin", np.int64), ("edge_begin", np.int64)])
 CHUNK = np.dtype(
     [
@@ -58,16 +60,23 @@ class Schedule:
 
 @dataclass
 class Copies:
-    """Shifted copies of source planes: copy j shows plane `source[j]` (its place) under the tap (y[j], x[j]) of a
-    kernel. `of_input`: places count from the image itself, not in the arena."""
+    """Where a level with kernels finds its sources: planes (their places), each under several taps of a kernel.
+
+    SUM_COPIES: copy j shows plane `source[j]` under the tap (y[j], x[j]). SUM_ROWS: `source` are the planes; a row is
+    dealt out into `stride` rows of `row_length` floats, the first `row_border` of them zero.
+    `of_input`: places count from the image itself, not in the arena.
+    """
 
     source: NDArray[np.int64]
-    y: NDArray[np.int32]
-    x: NDArray[np.int32]
     size: Size
     stride: int
     padding: int
     of_input: bool
+    y: NDArray[np.int32] | None = None
+    x: NDArray[np.int32] | None = None
+    kernel_rows: int = 0
+    row_length: int = 0
+    row_border: int = 0
 
 
 @dataclass
@@ -145,18 +154,24 @@ class _Arena:
         return place
 
 
-def make_plan(graph: ChannelGraph, image_size: Size, threads: int, max_tile: int) -> Plan:
+def make_plan(graph: ChannelGraph, image_size: Size, threads: int, max_tile: int, max_shared_tile: int) -> Plan:
     """The plan of a pruned graph for images of one size.
+
+    Tiles have at most `max_tile` units, or `max_shared_tile` where every node of a level has every source, so that
+    several nodes can take a source together.
 
     Raises ValueError for a graph that the kernel cannot run: a kernel over means, or planes and means as sources of
     one level.
     """
-    return _Planner(graph, image_size, threads, max_tile).plan()
+    return _Planner(graph, image_size, threads, max_tile, max_shared_tile).plan()
 
 
 class _Planner:
-    def __init__(self, graph: ChannelGraph, image_size: Size, threads: int, max_tile: int) -> None:
-        self.graph, self.image_size, self.threads, self.max_tile = graph, image_size, threads, max_tile
+    def __init__(
+        self, graph: ChannelGraph, image_size: Size, threads: int, max_tile: int, max_shared_tile: int
+    ) -> None:
+        self.graph, self.image_size, self.threads = graph, image_size, threads
+        self.max_tile, self.max_shared_tile = max_tile, max_shared_tile
         self.sizes = graph.sizes(image_size)
         self.last_use = list(range(len(graph.levels)))
         for i, level in enumerate(graph.levels):
@@ -238,7 +253,7 @@ class _Planner:
         if self.is_value[level.sources[0]]:
             return self._value_level(index, level)
         assert level.edges is not None
-        offsets, copies = self._source_offsets(index, level)
+        kind, offsets, copies = self._source_offsets(index, level)
         edges = self._add_constants(level, sums, _taps(level.edges, offsets, copies))
         destination = TO_ARENA
         if self.is_value[index]:
@@ -252,7 +267,7 @@ class _Planner:
             place = self._place_planes(index, level.nodes, out)
         planned = PlannedLevel(
             level,
-            SUM_PLANES if copies is None else SUM_COPIES,
+            kind,
             destination,
             sums,
             level.convolved_size(sums),
@@ -260,8 +275,9 @@ class _Planner:
             self.stride[-1],
             copies=copies,
         )
-        self._choose_tiles(planned, len(np.unique(edges.offset)))
-        if copies is not None:  # their offsets are numbers of copies until the tile is known
+        sources = len(np.unique(edges.offset))
+        self._choose_tiles(planned, sources, complete=len(edges.row) == sources * level.nodes)
+        if kind == SUM_COPIES:  # the offsets were numbers of copies until the tile was known
             edges.offset *= (planned.tile + 1) * UNIT
         edges = edges.sorted()
         blocks = _block_of_source(edges.offset, max(1, SOURCES_NEAR // (BYTES * planned.tile)))
@@ -286,34 +302,36 @@ class _Planner:
         place = self._place_values(level.nodes)
         return PlannedLevel(level, kind, TO_VALUES, (1, 1), (1, 1), place, values=values)
 
-    def _source_offsets(self, index: int, level: Level) -> tuple[NDArray[np.int64], Copies | None]:
-        """Where each column's plane lies, and the shifted copies of it where edges have kernels."""
+    def _source_offsets(self, index: int, level: Level) -> tuple[int, NDArray[np.int64], Copies | None]:
+        """The kind of the level, where the source of each column (and tap) lies, and the copies that edges with
+        kernels need; the offsets into shifted copies are their numbers as yet."""
         edges = level.edges
         assert edges is not None
-        offsets = np.concatenate(
+        places = np.concatenate(
             [
                 self.place[source] + self.stride[source] * np.arange(self.graph.levels[source].nodes, dtype=np.int64)
                 for source in level.sources
             ]
         )
         if edges.plain:
-            return offsets, None
-        height, width = edges.kernel
-        used = np.zeros((edges.columns, height, width), dtype=bool)
-        np.logical_or.at(used, edges.indices, edges.weight != 0)
-        column, y, x = np.nonzero(used)
-        number = np.full(used.shape, -1, np.int64)
-        number[column, y, x] = np.arange(len(column))
+            return SUM_PLANES, places, None
         copies = Copies(
-            offsets[column],
-            y.astype(np.int32),
-            x.astype(np.int32),
+            places,
             self.sizes[level.sources[0]][1],
             edges.stride,
             edges.padding,
             level.sources == (0,) and self.input_in_place,
         )
-        return number.reshape(edges.columns, -1), copies
+        width = self.sizes[index][0][1]
+        if width >= UNIT and np.count_nonzero(edges.weight) == edges.nodes * edges.columns * edges.weight[0].size:
+            return SUM_ROWS, _deal_out_rows(edges, copies, width), copies
+        used = np.zeros((edges.columns, *edges.kernel), dtype=bool)
+        np.logical_or.at(used, edges.indices, edges.weight != 0)
+        column, y, x = np.nonzero(used)
+        number = np.full(used.shape, -1, np.int64)
+        number[column, y, x] = np.arange(len(column))
+        copies.source, copies.y, copies.x = places[column], y.astype(np.int32), x.astype(np.int32)
+        return SUM_COPIES, number.reshape(edges.columns, -1), copies
 
     def _add_constants(self, level: Level, sums: Size, edges: _PlacedEdges) -> _PlacedEdges:
         """The edges with one more for every constant plane, of weight 1."""
@@ -332,11 +350,11 @@ class _Planner:
             np.concatenate([edges.weight, np.ones(count, np.float32)]),
         )
 
-    def _choose_tiles(self, planned: PlannedLevel, sources: int) -> None:
+    def _choose_tiles(self, planned: PlannedLevel, sources: int, complete: bool) -> None:
         level, (height, width) = planned.level, planned.sums
-        units = _round_up(height * width) // UNIT
-        limit = min(self.max_tile, 7)
-        if planned.kind == SUM_COPIES:
+        units = _round_up(width if planned.kind == SUM_ROWS else height * width) // UNIT
+        limit = min(7, self.max_shared_tile) if complete else min(self.max_tile, 7)
+        if planned.kind != SUM_PLANES:
             tile = max(1, (24 << 10) // (BYTES * max(1, sources)))
         else:
             tile = max(4, SOURCES_NEAR // (BYTES * max(1, sources)))
@@ -359,7 +377,7 @@ class _Planner:
         rectify = planned.level.relu and planned.level.norm is None
         parts = _Parts(planned.out[0], rectify)
         nodes = planned.level.nodes
-        if planned.kind == SUM_COPIES and shares > 1 and self._rows_may_split(planned):
+        if planned.kind != SUM_PLANES and shares > 1 and self._rows_may_split(planned):
             bounds = [planned.out[0] * share // shares for share in range(shares + 1)]
             parts.add_chunk(0, nodes, edges, blocks)
             parts.split_rows(bounds)
@@ -383,7 +401,7 @@ class _Planner:
 
     def _largest_chunk(self, planned: PlannedLevel) -> int:
         """Nodes a chunk: all, where their sums stay near; copies are made once a chunk, so always all of them."""
-        if planned.kind == SUM_COPIES:
+        if planned.kind != SUM_PLANES:
             return planned.level.nodes
         height, width = planned.sums
         return max(32, SUMS_NEAR // (4 * min(height, planned.strip_rows) * width))
@@ -446,6 +464,7 @@ class _Parts:
         stream["offset"], stream["weight"] = edges.offset[by_node], edges.weight[by_node]
         runs = np.empty(len(lengths), RUN)
         runs["edges"], runs["nodes"] = lengths, members
+        runs["same"] = _same_sources(runs, stream["offset"])
         self.blocks.append((self.run_count, self.run_count + len(runs), self.order_count, self.edge_count))
         self.runs.append(runs)
         self.order.append(order.astype(np.int32))
@@ -463,6 +482,14 @@ class _Parts:
             np.concatenate(self.order) if self.order else np.empty(0, np.int32),
             np.concatenate(self.edges) if self.edges else np.empty(0, EDGE),
         )
+
+
+def _same_sources(runs: NDArray, offset: NDArray) -> list[bool]:
+    """Of each run, whether all its nodes have the same sources."""
+    ends = np.cumsum(runs["edges"] * runs["nodes"])
+    parts = np.split(offset, ends[:-1])
+    grids = [part.reshape(run["nodes"], run["edges"]) for part, run in zip(parts, runs, strict=True)]
+    return [bool((grid == grid[:1]).all()) for grid in grids]
 
 
 def _over_values(level: Level) -> bool:
@@ -490,6 +517,21 @@ def _taps(edges: Edges, offsets: NDArray[np.int64], copies: Copies | None) -> _P
     weight = edges.weight.reshape(edges.count, -1)
     edge, tap = np.nonzero(weight)
     return _PlacedEdges(edges.rows[edge], offsets[edges.indices[edge], tap], weight[edge, tap])
+
+
+def _deal_out_rows(edges: Edges, copies: Copies, width: int) -> NDArray[np.int64]:
+    """Sets the layout of dealt out rows, and gives the offset of every column [columns] and tap [taps] in it."""
+    height, kernel_width = edges.kernel
+    shift = np.arange(kernel_width) - edges.padding
+    phase, x = shift % edges.stride, shift // edges.stride
+    longest = max(-(-copies.size[1] // edges.stride), _round_up(width) + max(0, int(x.max())))
+    copies.kernel_rows = height
+    copies.row_border = _round_up(max(1, -int(x.min())))
+    copies.row_length = copies.row_border + _round_up(longest) + UNIT
+    rows = (ROWS_AT_ONCE - 1) * edges.stride + height
+    column, y = np.arange(edges.columns), np.arange(height)
+    row = (column[:, None, None] * rows + y[:, None]) * edges.stride + phase
+    return (row * copies.row_length + copies.row_border + x).reshape(edges.columns, -1)
 
 
 def _block_of_source(offset: NDArray, sources: int) -> NDArray[np.int64]:
