@@ -24,7 +24,16 @@ def _draw(draw: np.random.Generator) -> tuple[ChannelGraph, tuple[int, int]]:
     current, group = size, [0]
     if draw.random() < 0.7:
         kernel = int(draw.choice([1, 3, 5]))
-        level = _level(draw, "stem", levels, [0], int(draw.integers(1, 20)), float(draw.choice([0.7, 1.0])), kernel, int(draw.integers(1, 3)))
+        level = _level(
+            draw,
+            "stem",
+            levels,
+            [0],
+            int(draw.integers(1, 20)),
+            float(draw.choice([0.7, 1.0])),
+            kernel,
+            int(draw.integers(1, 3)),
+        )
         current = level.sum_size(current)
         levels.append(_nodes(draw, level, current, True))
         current, group = levels[-1].plane_size(current), [1]
