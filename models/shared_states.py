@@ -101,39 +101,18 @@ class Plan:
         return edges >= DENSE_SHARE * (stop - start) * (self.slots - stop)
 
 
-class SharedStates:
-    """The outputs of a graph's nodes during one forward and one backward pass.
+class _Buffer:
+    """The rows [slots, batch, elements] of a graph's nodes: outputs, or going backward the gradients of sums that
+    replaced them.
 
-    Args:
-        plan: the order of the nodes.
-        weight: [1 or batch, slots, slots], entry (i, to, from): the weight of that edge for all images or for image i;
-            zero where there is no edge.
-        dropout: probability with which an element of a published output is dropped.
+    Autograd's graph holds it, so that it must not hold anything of that graph: such a cycle would never be freed.
     """
 
-    def __init__(self, plan: Plan, weight: Tensor, dropout: float = 0.0) -> None:
-        self.plan = plan
-        # the factor of dropout belongs to the edges: outputs are stored as zero or as they are
-        self.weight = weight / (1 - dropout) if dropout else weight
-        self.dropout = dropout
+    def __init__(self, plan: Plan, dropout: float) -> None:
+        self.plan, self.dropout = plan, dropout
         self.rows: Tensor | None = None
-        self._tokens: list[Tensor] = []
-
-    def publish(self, outputs: Sequence[Tensor]) -> None:
-        """Keep the outputs [batch, channels, height, width] of the next level's nodes."""
-        level = len(self._tokens)
-        start, stop = self.plan.levels[level]
-        to_later = self.weight[:, stop:, start:stop]
-        self._tokens.append(_Publish.apply(self, level, to_later, *outputs))
-
-    def collect(self) -> tuple[Tensor, ...]:
-        """For each node of the next level the ReLU of the weighted sum of its inputs, as `publish` takes them."""
-        level = len(self._tokens)
-        start, stop = self.plan.levels[level]
-        return _Collect.apply(self, level, self.weight[:, start:stop, :start].detach(), *self._tokens)
 
     def kept_rows(self) -> Tensor:
-        """The buffer [slots, batch, elements]: outputs, or going backward the gradients of sums that replaced them."""
         if self.rows is None:
             raise RuntimeError("This stage keeps its nodes' outputs for one backward pass; run it forward again.")
         return self.rows
@@ -148,6 +127,37 @@ class SharedStates:
         """A row [batch, elements] as [batch, channels, height, width]."""
         planes = row.view(self._shape)
         return planes.permute(0, 3, 1, 2) if self.channels_last else planes
+
+
+class SharedStates:
+    """The outputs of a graph's nodes during one forward and one backward pass.
+
+    Args:
+        plan: the order of the nodes.
+        weight: [1 or batch, slots, slots], entry (i, to, from): the weight of that edge for all images or for image i;
+            zero where there is no edge.
+        dropout: probability with which an element of a published output is dropped.
+    """
+
+    def __init__(self, plan: Plan, weight: Tensor, dropout: float = 0.0) -> None:
+        self.plan = plan
+        # the factor of dropout belongs to the edges: outputs are stored as zero or as they are
+        self.weight = weight / (1 - dropout) if dropout else weight
+        self._buffer = _Buffer(plan, dropout)
+        self._tokens: list[Tensor] = []
+
+    def publish(self, outputs: Sequence[Tensor]) -> None:
+        """Keep the outputs [batch, channels, height, width] of the next level's nodes."""
+        level = len(self._tokens)
+        start, stop = self.plan.levels[level]
+        to_later = self.weight[:, stop:, start:stop]
+        self._tokens.append(_Publish.apply(self._buffer, level, to_later, *outputs))
+
+    def collect(self) -> tuple[Tensor, ...]:
+        """For each node of the next level the ReLU of the weighted sum of its inputs, as `publish` takes them."""
+        level = len(self._tokens)
+        start, stop = self.plan.levels[level]
+        return _Collect.apply(self._buffer, level, self.weight[:, start:stop, :start].detach(), *self._tokens)
 
 
 def _sums(weight: Tensor, rows: Tensor, sources: Sequence[Sequence[int]] | None) -> list[Tensor]:
@@ -199,15 +209,15 @@ def _products(left: Tensor, right: Tensor, pairs: Sequence[tuple[int, int]] | No
 
 class _Publish(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: SharedStates, level: int, weight: Tensor, *outputs: Tensor) -> Tensor:
-        if states.rows is None:
-            states.allocate(outputs[0])
-        ctx.states, ctx.level, ctx.masks = states, level, []
+    def forward(ctx: Any, buffer: _Buffer, level: int, weight: Tensor, *outputs: Tensor) -> Tensor:
+        if buffer.rows is None:
+            buffer.allocate(outputs[0])
+        ctx.buffer, ctx.level, ctx.masks = buffer, level, []
         ctx.save_for_backward(weight)
-        for slot, output in zip(range(*states.plan.levels[level]), outputs, strict=True):
-            place = states.planes(states.rows[slot])
-            if states.dropout:
-                ctx.masks.append(keep_mask(output, states.dropout))
+        for slot, output in zip(range(*buffer.plan.levels[level]), outputs, strict=True):
+            place = buffer.planes(buffer.rows[slot])
+            if buffer.dropout:
+                ctx.masks.append(keep_mask(output, buffer.dropout))
                 torch.mul(output, ctx.masks[-1], out=place)
             else:
                 place.copy_(output)
@@ -215,45 +225,45 @@ class _Publish(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
-        states, plan = ctx.states, ctx.states.plan
+        buffer, plan = ctx.buffer, ctx.buffer.plan
         start, stop = plan.levels[ctx.level]
         (weight,) = ctx.saved_tensors
         sources = pairs = None
         if not plan.dense_out(ctx.level):
             sources = [[to - stop for to in plan.targets[slot]] for slot in range(start, stop)]
             pairs = [(to, n) for n, targets in enumerate(sources) for to in targets]
-        rows = states.kept_rows()
+        rows = buffer.kept_rows()
         own, later = rows[start:stop], rows[stop:]
         gradients = _sums(weight.to(own.dtype).transpose(1, 2), later, sources)
         to_weight = None
         if ctx.needs_input_grad[2]:
             to_weight = _products(later, own, pairs, per_image=len(weight) > 1).to(weight.dtype)
-        planes = [states.planes(gradient) for gradient in gradients]
+        planes = [buffer.planes(gradient) for gradient in gradients]
         for plane, mask in zip(planes, ctx.masks, strict=False):
             plane.mul_(mask)
         if ctx.level == 0:
-            states.rows = None
+            buffer.rows = None
         return None, None, to_weight, *planes
 
 
 class _Collect(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: SharedStates, level: int, weight: Tensor, *tokens: Tensor) -> tuple[Tensor, ...]:
-        start, stop = states.plan.levels[level]
-        sources = None if states.plan.dense_in(level) else states.plan.sources[start:stop]
-        sums = _sums(weight.to(states.rows.dtype), states.rows[:start], sources)
-        ctx.states, ctx.level, ctx.tokens = states, level, len(tokens)
-        outputs = tuple(states.planes(total.relu_()) for total in sums)
+    def forward(ctx: Any, buffer: _Buffer, level: int, weight: Tensor, *tokens: Tensor) -> tuple[Tensor, ...]:
+        start, stop = buffer.plan.levels[level]
+        sources = None if buffer.plan.dense_in(level) else buffer.plan.sources[start:stop]
+        sums = _sums(weight.to(buffer.rows.dtype), buffer.rows[:start], sources)
+        ctx.buffer, ctx.level, ctx.tokens = buffer, level, len(tokens)
+        outputs = tuple(buffer.planes(total.relu_()) for total in sums)
         ctx.save_for_backward(*outputs)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        states = ctx.states
-        start, _ = states.plan.levels[ctx.level]
-        rows = states.kept_rows()
+        buffer = ctx.buffer
+        start, _ = buffer.plan.levels[ctx.level]
+        rows = buffer.kept_rows()
         for i, (gradient, output) in enumerate(zip(gradients, ctx.saved_tensors, strict=True)):
-            place = states.planes(rows[start + i])
+            place = buffer.planes(rows[start + i])
             torch.ops.aten.threshold_backward.grad_input(gradient, output, 0, grad_input=place)
         token = gradients[0].new_empty(0)
         return None, None, None, *([token] * ctx.tokens)

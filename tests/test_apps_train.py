@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,3 +88,37 @@ def test_builds_and_trains_a_step(name, complete_graph):
     for level, gradient, live in gradients_of_nodes(network):
         without = torch.from_numpy(live) & ~gradient.any(dim=1)
         assert not without.any(), f"{level}: {int(without.sum())} live nodes without a gradient"
+
+
+@pytest.mark.parametrize("backward", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "small_scale/static_dnw",
+        "small_scale/discrete_time_dnw",
+        "small_scale/continuous_time_dnw",
+        "medium_scale/mobilenetv1_dnw_x225",
+        "randwire/mnist_ws",
+        "randwire/cifar10_budget_dnw",
+        "sparsity/resnet20_rigl_90",
+        "sparsity/resnet20_str_90",
+    ],
+)
+def test_a_step_leaves_nothing_behind(name, backward):
+    """Cycles through autograd's graph are never freed, and would fill the memory within an epoch."""
+    experiment = experiment_of(name).but(profile=True)
+    if experiment.model == "randwire":
+        experiment = experiment.but(channel_count=8)
+    network = build(experiment, Fabric(accelerator="cpu", devices=1), torch.device("cpu"), lambda *_: None).network
+    network.train()
+    images = torch.randn(2, experiment.in_channels, experiment.image_size, experiment.image_size)
+    counts = []
+    for _ in range(4):
+        loss = F.cross_entropy(network(images), torch.tensor([0, 1]))
+        if backward:
+            loss.backward()
+            network.zero_grad()
+        del loss
+        gc.collect()
+        counts.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()))
+    assert counts[1:] == counts[1:2] * 3
