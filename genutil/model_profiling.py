@@ -136,10 +136,13 @@ def acting_parameters(network: nn.Module) -> int:
     return total - sum(int((~wiring.acting(weight)).count_nonzero()) for weight, wiring in _wired_weights(network))
 
 
-def live_nodes(network: nn.Module) -> int:
-    """Nodes of a wired network that lie on a path from the image to the logits."""
+def live_nodes(network: nn.Module) -> int | None:
+    """Nodes of a wired network on a path from the image to the logits; None where its nodes are no channels."""
+    graphs = channel_graphs(network).values()
+    if not any(graph.kept for graph in graphs):
+        return None
     total = 0
-    for graph in channel_graphs(network).values():
+    for graph in graphs:
         for stage in graph.kept:
             sources = _sources(graph, [level for level in graph.levels if level.stage == stage])
             total += int((sources.live & sources.nodes).sum())

@@ -66,7 +66,11 @@ def run(experiment: Experiment) -> dict[str, Any]:
     fabric = Fabric(accelerator="cpu", devices=1) if experiment.profile else make_fabric(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
         build(experiment, fabric, torch.device("cpu"), say=lambda _: None)
-    results = launch(fabric, work, experiment)
+    threads = torch.get_num_threads()
+    try:
+        results = launch(fabric, work, experiment)
+    finally:
+        torch.set_num_threads(threads)
     results["seconds"] = time.perf_counter() - started
     if json_file and fabric.global_rank == 0:
         write_text(json_file, to_json(results, indent=2) + "\n")
@@ -266,8 +270,9 @@ def _command(experiment: Experiment, checkpoint: str) -> str:
 def _measure(network: nn.Module) -> dict[str, float]:
     """What is noted of a network after each epoch."""
     measured: dict[str, float] = {}
-    if any(True for _ in graphs(network)):
-        measured["live_nodes"] = model_profiling.live_nodes(network)
+    live = model_profiling.live_nodes(network) if any(True for _ in graphs(network)) else None
+    if live is not None:
+        measured["live_nodes"] = live
     if hasattr(network, "function_evaluations"):
         measured["function_evaluations"] = network.function_evaluations
     return measured

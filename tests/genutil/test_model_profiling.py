@@ -152,3 +152,10 @@ def test_the_network_is_left_as_it_was():
     assert not network.layers[0].training
     assert all(network.state_dict()[name].equal(value) for name, value in before.items())
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_nodes_that_are_no_channels_are_not_counted_as_channels():
+    sizes = {"channel_count": 4, "node_inputs": "predecessors", "graph_model": "complete", "graph_param": (8, 2, 2)}
+    network = models.build_network("randwire", graph="dnw", prune_rate=0.75, **sizes)
+    assert any(True for _ in graphs(network))
+    assert live_nodes(network) is None

@@ -69,6 +69,11 @@ def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
         assert torch.equal(value, second[name]), name
 
 
+def test_a_run_leaves_the_number_of_threads_as_it_was(tmp_path, capsys):
+    run(tiny(tmp_path, profile=True, threads=2))
+    assert torch.get_num_threads() == 1
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The folder and the results of a run over four epochs, with a checkpoint after each."""
