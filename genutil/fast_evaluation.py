@@ -16,7 +16,7 @@ from data import Batch
 from genutil.distributed import sum_over_processes
 from genutil.errors import UserError
 from genutil.evaluation import Scores, evaluate
-from models.sparse.compile import TOLERANCE_FLOAT32, TOLERANCE_LOW, EngineError, compile_graph
+from models.sparse.compile import TOLERANCE_FLOAT32, TOLERANCE_LOW, EngineError, compile_graph, full_float32
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Comparison:
         }
 
     def __str__(self) -> str:
-        ratio = self.images_per_second / self.network_images_per_second
+        ratio = self.images_per_second / self.network_images_per_second if self.network_images_per_second else 0.0
         return (
             f"fast_eval: engine {self.engine}, {self.images_per_second:.0f} images a second; the network as it is "
             f"{self.network_images_per_second:.0f} ({ratio:.1f} times); same prediction for all but {self.near_ties} "
@@ -77,7 +77,8 @@ def evaluate_fast(
         raise UserError(f"fast_eval: {str(error).removesuffix('.')}.") from error
     full = fabric.strategy.precision.precision == "32-true"
     both = _SideBySide(network.eval(), compiled, TOLERANCE_FLOAT32 if full else TOLERANCE_LOW)
-    scores = evaluate(fabric, both, batches)
+    with full_float32():
+        scores = evaluate(fabric, both, batches)
     counts = torch.tensor([both.near_ties, both.differing], dtype=torch.float64, device=fabric.device)
     near_ties, differing = sum_over_processes(fabric, counts).tolist()
     if differing:
@@ -85,7 +86,9 @@ def evaluate_fast(
             f"The engine {compiled.engine} predicts otherwise than the network for {differing:.0f} of {scores.images} "
             "images that are no near ties."
         )
-    ours, theirs = (both.images / seconds for seconds in (both.engine_seconds, both.network_seconds))
+    ours, theirs = (
+        both.images / seconds if both.images else 0.0 for seconds in (both.engine_seconds, both.network_seconds)
+    )
     return Comparison(compiled.engine, scores, ours, theirs, int(near_ties))
 
 

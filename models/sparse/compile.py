@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.mobilenetv1_like import WiredLinear
 from models.sparse import graph as graphs_module
 from models.sparse.from_network import channel_graphs, evaluating
 from models.sparse.graph import ChannelGraph, Size
@@ -22,6 +26,10 @@ ENGINES = ("pruned", "csr", "dgl", "native", "auto")
 TOLERANCE_FLOAT32, TOLERANCE_LOW = 1e-4, 3e-2
 """Largest difference from the network, relative to its largest output: in float32, and in 16 bits."""
 TOLERANCE = {torch.bfloat16: TOLERANCE_LOW, torch.float16: TOLERANCE_LOW}
+
+MOST_SIZES = 8
+"""Sizes of images for which engines are kept."""
+MOST_THREADS = 1024
 
 Make = Callable[[ChannelGraph, Size], nn.Module]
 
@@ -43,7 +51,8 @@ def compile_graph(
 
     Its attribute `engine` names the engine that runs. The network itself stays as it is; later changes of its weights
     do not reach the compiled one. Where only parts of a network are channel graphs, they are replaced in a copy of
-    it.
+    it. Gradients flow through pruned, csr and dgl to the images, and not through native or CUDA graphs. Under autocast
+    all but pruned run in float32.
 
     Args:
         network: any network; one without wired parts is refused.
@@ -58,7 +67,8 @@ def compile_graph(
         cuda_graphs: pruned on a GPU: record its kernels once for each shape of the images, then replay them.
 
     Raises:
-        ValueError: an unknown engine, a network without live edges, an engine that cannot run here.
+        ValueError: an unknown engine, a network without live edges, an engine that cannot run here, a size or a number
+            of threads that cannot be.
         EngineError: the engine's result differs too much; it names the stage.
     """
     if engine not in ENGINES:
@@ -68,6 +78,8 @@ def compile_graph(
         raise ValueError(f"{type(network).__name__} has no wired part to compile.")
     for graph in parts.values():
         graph.check_alive()
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"An engine runs on 1 to {MOST_THREADS} threads, not on {threads}.")
     images = _images(network, image_size or _usual_size(network))
     if engine == "auto":
         return _fastest(network, parts, threads, check, images, dtype, cuda_graphs)
@@ -94,19 +106,36 @@ class CompiledGraph(nn.Module):
         make: the engine of a pruned graph for images of one size.
         one_size: an engine serves images of its own size only, whatever the graph.
         dtype: that the images are converted to.
+        linear: it stands for a linear layer, whose input may have any dimensions before the last.
     """
 
     def __init__(
-        self, graph: ChannelGraph, engine: str, make: Make, one_size: bool, dtype: torch.dtype | None = None
+        self,
+        graph: ChannelGraph,
+        engine: str,
+        make: Make,
+        one_size: bool,
+        dtype: torch.dtype | None = None,
+        linear: bool = False,
     ) -> None:
         super().__init__()
-        self.graph, self.engine, self.dtype = graph, engine, dtype
+        self.graph, self.engine, self.dtype, self.linear = graph, engine, dtype, linear
         self._make, self._one_size = make, one_size
         self.sizes = nn.ModuleDict()
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.linear and images.dim() != 2:
+            return self(images.reshape(-1, images.shape[-1])).reshape(*images.shape[:-1], -1)
+        if images.dim() not in (2, 4):
+            raise ValueError(f"Images are [batch, channels, height, width], not {list(images.shape)}.")
         if self.dtype is not None:
             images = images.to(self.dtype)
+        if self.engine == "pruned":
+            return self._run(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return self._run(images.float() if images.dtype in TOLERANCE else images).to(images.dtype)
+
+    def _run(self, images: Tensor) -> Tensor:
         size = (1, 1) if images.dim() == 2 else (images.shape[2], images.shape[3])
         for key in ("any", f"{size[0]}x{size[1]}"):
             if key in self.sizes:
@@ -114,9 +143,13 @@ class CompiledGraph(nn.Module):
         return self._prepare(size, images)(images)
 
     @torch.compiler.disable
+    @torch.inference_mode(False)  # what is prepared must serve with gradients, too
+    @torch.no_grad()
     def _prepare(self, size: Size, images: Tensor) -> nn.Module:
         pruned = self.graph.pruned(size)
         key = "any" if pruned.image_size is None and not self._one_size else f"{size[0]}x{size[1]}"
+        while len(self.sizes) >= MOST_SIZES:
+            del self.sizes[next(iter(self.sizes))]
         self.sizes[key] = self._make(pruned, size).to(images.device).to(images.dtype).eval()
         return self.sizes[key]
 
@@ -136,17 +169,20 @@ class _CompiledStep(nn.Module):
         return self.compiled(F.relu_(state) if self.relu_in_place else state)
 
 
-def _maker(engine: str, threads: int | None, cuda_graphs: bool) -> Make:
-    """How an engine is made."""
+def _make(engine: str, threads: int | None, cuda_graphs: bool, graph: ChannelGraph, size: Size) -> nn.Module:
+    """The engine of a pruned graph."""
     if engine == "native":
-        return lambda graph, size: NativeGraph(graph, size, threads)
+        return NativeGraph(graph, size, threads)
     if engine == "csr":
-        return lambda graph, size: csr_graph(graph)
+        return csr_graph(graph)
     if engine == "dgl":
-        return lambda graph, size: dgl_graph(graph)
-    if cuda_graphs:
-        return lambda graph, size: CudaGraphs(PrunedGraph(graph))
-    return lambda graph, size: PrunedGraph(graph)
+        return dgl_graph(graph)
+    return CudaGraphs(PrunedGraph(graph)) if cuda_graphs else PrunedGraph(graph)
+
+
+def _convert_images(dtype: torch.dtype, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A hook of a network in another precision than its images'."""
+    return tuple(arg.to(dtype) if isinstance(arg, Tensor) and arg.is_floating_point() else arg for arg in args)
 
 
 def _compile(
@@ -166,14 +202,23 @@ def _compile(
         raise ValueError(f"The engine {engine} runs in float32, not {dtype}; pruned runs in any.")
     if cuda_graphs and (engine != "pruned" or device.type != "cuda"):
         raise ValueError("CUDA graphs are for the engine pruned and a network on a GPU.")
-    make = _maker(engine, threads, cuda_graphs)
+    make = partial(_make, engine, threads, cuda_graphs)
     compiled = {
-        name: CompiledGraph(graph, engine, make, one_size=engine == "native", dtype=dtype)
+        name: CompiledGraph(
+            graph,
+            engine,
+            make,
+            one_size=engine == "native",
+            dtype=dtype,
+            linear=isinstance(network.get_submodule(name), nn.Linear | WiredLinear),
+        )
         for name, graph in parts.items()
     }
     if list(parts) == [""]:
         return compiled[""].eval()
-    result = copy.deepcopy(network).to(dtype).eval() if dtype else copy.deepcopy(network).eval()
+    result = copy.deepcopy(network).eval()
+    if dtype:
+        result.to(dtype).register_forward_pre_hook(partial(_convert_images, dtype))
     for name, part in compiled.items():
         owner, _, attribute = name.rpartition(".")
         old = result.get_submodule(name)
@@ -236,12 +281,34 @@ def _evaluate(network: nn.Module, images: Tensor) -> Tensor:
 
 def _check(network: nn.Module, parts: dict[str, ChannelGraph], compiled: nn.Module, images: Tensor) -> None:
     """Raises EngineError where a compiled part differs too much from what it stands for."""
+    with full_float32():
+        _compare(network, parts, compiled, images)
+    for module in compiled.modules():
+        if isinstance(module, CudaGraphs):
+            module.forget()  # what was recorded just now is not what the user's settings would give
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Convolutions on a GPU without TensorFloat-32: an engine and its network would round different weights."""
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    ):
+        yield
+
+
+def _compare(network: nn.Module, parts: dict[str, ChannelGraph], compiled: nn.Module, images: Tensor) -> None:
     calls = _calls(network, list(parts), images)
     for name, graph in parts.items():
+        if name not in calls:  # the network has this part, and does not use it
+            continue
         part = compiled if name == "" else compiled.get_submodule(name)
         part = part.compiled if isinstance(part, _CompiledStep) else part
         assert isinstance(part, CompiledGraph)
         given, expected = calls[name]
+        if part.linear:
+            given, expected = (values.reshape(-1, values.shape[-1]) for values in (given, expected))
         tolerance = TOLERANCE.get(part.dtype or given.dtype, TOLERANCE_FLOAT32)
         difference = relative_difference(_evaluate(part, given), expected)
         if not difference <= tolerance:
@@ -297,7 +364,7 @@ def _first_wrong_stage(
     for i, (probe, call) in probes:
         calls = seen.get(prefix + probe, [])
         if len(calls) > call and relative_difference(torch.from_numpy(planes[i]), calls[call][0].cpu()) > tolerance:
-            return graph.levels[i].stage
+            return graph.levels[i].stage or name
     size = array.shape[2:]
     pruned = graph.pruned(size)
     expected = graphs_module.run(pruned, array[0])
@@ -305,7 +372,7 @@ def _first_wrong_stage(
         engine = part._make(pruned.upto(i), size).to(given.device).to(part.dtype or given.dtype).eval()
         found = _evaluate(engine, given[:1].to(part.dtype or given.dtype)).cpu()
         if relative_difference(found[0].flatten(1), torch.from_numpy(expected[i]).flatten(1)) > tolerance:
-            return pruned.levels[i].stage
+            return pruned.levels[i].stage or name
     return graph.levels[-1].stage or name
 
 
@@ -332,6 +399,8 @@ def _outputs(network: nn.Module, names: Sequence[str], images: Tensor, root: str
 def _images(network: nn.Module, image_size: int | Size) -> Tensor:
     """Two random images that suit the network."""
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"There are no images of {' x '.join(map(str, size))} pixels.")
     convolution = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     generator = torch.Generator().manual_seed(0)
     if convolution is None:

@@ -313,8 +313,11 @@ class ChannelGraph:
         return tuple(Liveness(a, b) for a, b in zip(varying, reaching, strict=True))
 
     def check_alive(self) -> None:
-        """Raises ValueError, with the stage, where no path of edges leads from the input to the output."""
-        if self.liveness[-1].varying.any():
+        """Raises ValueError, with the stage, where no path of edges leads from the input to the output.
+
+        A layer that reads the input itself may have lost all its edges: it is one among others, and gives its biases.
+        """
+        if self.liveness[-1].varying.any() or 0 in self.levels[-1].sources:
             return
         for level, alive in zip(self.levels, self.liveness, strict=True):
             if not alive.varying.any():

@@ -631,17 +631,15 @@ class Parts {
 class Pool {
  public:
   explicit Pool(int threads) {
-    for (int t = 1; t < threads; t++) helpers_.emplace_back([this, t] { help(t); });
-  }
-  ~Pool() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      stop_ = true;
-      turn_.fetch_add(1);
+    try {
+      for (int t = 1; t < threads; t++) helpers_.emplace_back([this, t] { help(t); });
+    } catch (...) {  // the system starts no more threads: those that it started must end before they are destroyed
+      stop();
+      throw;
     }
-    wake_.notify_all();
-    for (std::thread& helper : helpers_) helper.join();
   }
+  ~Pool() { stop(); }
+
   // work(t) on thread t of the pool, for some t; on the caller's, t = 0, in any case.
   void run(const std::function<void(int)>& work) {
     if (helpers_.empty()) return work(0);
@@ -659,6 +657,16 @@ class Pool {
 
  private:
   static constexpr int CLOSED = 1 << 30;
+
+  void stop() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+      turn_.fetch_add(1);
+    }
+    wake_.notify_all();
+    for (std::thread& helper : helpers_) helper.join();
+  }
 
   bool enter() {
     int inside = inside_.load(std::memory_order_acquire);

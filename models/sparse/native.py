@@ -153,13 +153,13 @@ class _Engine:
         levels = (_LevelSpec * len(plan.levels))(*(_level_spec(level, keep) for level in plan.levels))
         handle = kernel.wirings_create(ctypes.byref(_plan_spec(plan, keep)), levels, len(plan.levels))
         if not handle:
-            raise MemoryError("There is not enough memory for the native engine.")
+            raise MemoryError("There is not enough memory for the native engine, or the system starts no more threads.")
         self._kernel, self._handle = kernel, handle
         self._free = weakref.finalize(self, kernel.wirings_destroy, handle)
 
     def run(self, images: int, batch: int, result: int) -> None:
         if self._kernel.wirings_run(self._handle, images, batch, result):
-            raise MemoryError("There is not enough memory to run the native engine.")
+            raise MemoryError("There is not enough memory for the native engine, or the system starts no more threads.")
 
 
 def _pointer(array: np.ndarray | None, kind: Any, keep: list[Any]) -> int | None:

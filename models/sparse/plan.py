@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -323,7 +324,7 @@ class _Planner:
             level.sources == (0,) and self.input_in_place,
         )
         width = self.sizes[index][0][1]
-        if width >= UNIT and np.count_nonzero(edges.weight) == edges.nodes * edges.columns * edges.weight[0].size:
+        if width >= UNIT and np.count_nonzero(edges.weight) == edges.nodes * edges.columns * prod(edges.kernel):
             return SUM_ROWS, _deal_out_rows(edges, copies, width), copies
         used = np.zeros((edges.columns, *edges.kernel), dtype=bool)
         np.logical_or.at(used, edges.indices, edges.weight != 0)
@@ -397,7 +398,10 @@ class _Planner:
         """Threads may take rows of the same planes: shifted copies are then made once. Rows that are narrower than a
         vector end in noise on the next row, which must be the same thread's; norms and means need all rows."""
         level = planned.level
-        return planned.out[1] >= UNIT and level.norm is None and not level.mean and planned.destination == TO_ARENA
+        # a thread's rows must see a row of sums, not only padding
+        seen = level.depthwise is None or level.depthwise.padding < level.depthwise.kernel.shape[1]
+        alone = level.norm is None and not level.mean and planned.destination == TO_ARENA
+        return seen and alone and planned.out[1] >= UNIT
 
     def _largest_chunk(self, planned: PlannedLevel) -> int:
         """Nodes a chunk: all, where their sums stay near; copies are made once a chunk, so always all of them."""
@@ -514,7 +518,7 @@ def _taps(edges: Edges, offsets: NDArray[np.int64], copies: Copies | None) -> _P
     """One edge for every multiply-add of a position; where there are copies, their numbers are the offsets."""
     if copies is None:
         return _PlacedEdges(edges.rows, offsets[edges.indices], edges.weight[:, 0, 0])
-    weight = edges.weight.reshape(edges.count, -1)
+    weight = edges.weight.reshape(edges.count, prod(edges.kernel))
     edge, tap = np.nonzero(weight)
     return _PlacedEdges(edges.rows[edge], offsets[edges.indices[edge], tap], weight[edge, tap])
 

@@ -17,6 +17,8 @@ DENSE_ABOVE = 0.3
 """Share of the possible edges above which csr and dgl run a level densely: the first convolution, the classifier."""
 NEAR_PIXELS = 1 << 14
 """Pixels of the images that csr and dgl run at once on a CPU."""
+MOST_SHAPES = 8
+"""Shapes of images that stay recorded as CUDA graphs."""
 
 
 class PrunedGraph(nn.Module):
@@ -46,6 +48,8 @@ class PrunedGraph(nn.Module):
 class CudaGraphs(nn.Module):
     """A module on a GPU whose kernels are recorded once for every shape of the images, then replayed in one go.
 
+    The last few shapes stay recorded. On a GPU there are no gradients.
+
     Args:
         module: keeps no state between calls, and computes the same for the same images.
     """
@@ -53,22 +57,32 @@ class CudaGraphs(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self._recorded: dict[tuple[int, ...], tuple[Any, Tensor, Tensor]] = {}
+        self._recorded: dict[tuple[torch.Size, torch.dtype], tuple[Any, Tensor, Tensor]] = {}
 
     def forward(self, images: Tensor) -> Tensor:
-        if not images.is_cuda:
-            return self.module(images)
-        shape = tuple(images.shape)
-        if shape not in self._recorded:
-            self._recorded[shape] = self._record(images)
-        graph, given, result = self._recorded[shape]
-        given.copy_(images)
-        graph.replay()
-        return result.clone()
+        return self._replay(images) if images.is_cuda else self.module(images)
+
+    def forget(self) -> None:
+        """Record anew when images come next."""
+        self._recorded.clear()
 
     @torch.no_grad()
+    def _replay(self, images: Tensor) -> Tensor:
+        key = images.shape, images.dtype
+        with torch.cuda.device(images.device):
+            if key not in self._recorded:
+                while len(self._recorded) >= MOST_SHAPES:
+                    del self._recorded[next(iter(self._recorded))]
+                self._recorded[key] = self._record(images)
+            graph, given, result = self._recorded[key]
+            given.copy_(images)
+            graph.replay()
+            return result.clone()
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def _record(self, images: Tensor) -> tuple[Any, Tensor, Tensor]:
-        given = images.clone()
+        given = torch.empty_like(images).copy_(images)  # no inference tensor, whatever the images are
         stream = torch.cuda.Stream(images.device)
         stream.wait_stream(torch.cuda.current_stream(images.device))
         with torch.cuda.stream(stream):  # outside the recording: what libraries set up at a first call
@@ -76,13 +90,16 @@ class CudaGraphs(nn.Module):
                 self.module(given)
         torch.cuda.current_stream(images.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=stream):  # the stream of its own choice may belong to another GPU
             result = self.module(given)
         return graph, given, result
 
     def _apply(self, *args: Any, **kwargs: Any) -> CudaGraphs:
-        self._recorded.clear()
+        self.forget()
         return super()._apply(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_recorded": {}}
 
 
 class RowsGraph(nn.Module):
@@ -251,19 +268,36 @@ class _CsrSums(nn.Module):
     def __init__(self, edges: Edges) -> None:
         super().__init__()
         matrix = edges.matrix()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            matrix = torch.sparse_csr_tensor(
-                torch.from_numpy(matrix.indptr.astype("int64")),
-                torch.from_numpy(matrix.indices.astype("int64")),
-                torch.from_numpy(matrix.data.copy()),
-                size=matrix.shape,
-                check_invariants=True,
-            )
-        self.register_buffer("matrix", matrix)
+        self.shape = matrix.shape
+        self.register_buffer("indptr", torch.from_numpy(matrix.indptr.astype("int64")))
+        self.register_buffer("indices", torch.from_numpy(matrix.indices.astype("int64")))
+        self.register_buffer("weight", torch.from_numpy(matrix.data.copy()))
+        self._matrix: Tensor | None = None
+
+    @property
+    def matrix(self) -> Tensor:
+        """The buffers as one sparse tensor, which itself can neither be copied nor pickled."""
+        if self._matrix is None:
+            with warnings.catch_warnings(), torch.inference_mode(False):
+                warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+                self._matrix = torch.sparse_csr_tensor(
+                    self.indptr, self.indices, self.weight, size=self.shape, check_invariants=True
+                )
+        return self._matrix
 
     def forward(self, rows: Tensor) -> Tensor:
         return self.matrix @ rows
+
+    def _apply(self, *args: Any, **kwargs: Any) -> _CsrSums:
+        self._matrix = None
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._matrix = None
+        super()._load_from_state_dict(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_matrix": None}
 
 
 class _DglSums(nn.Module):

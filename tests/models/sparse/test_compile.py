@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 from models.sparse import EngineError, compile_graph
 from models.sparse import compile as compile_module
 from models.sparse.library import NoCompilerError
-from tests.models.sparse.networks import mobilenet, shake, tiny, wired_inside
+from tests.models.sparse.networks import mobilenet, shake, tiny, wire, wired_inside
 
 NETWORKS = {
     "mobilenet": (lambda: mobilenet(), 32),
@@ -226,11 +227,131 @@ def test_the_network_stays_as_it_was():
         assert torch.equal(value, before[name]) if isinstance(value, torch.Tensor) else value == before[name], name
 
 
+@pytest.mark.parametrize("engine", ["pruned", "csr", "dgl"])
+@pytest.mark.parametrize("name", ["mobilenet", "wired inside"])
+def test_gradients_reach_the_images(name: str, engine: str):
+    need(engine)
+    make, size = NETWORKS[name]
+    network = make()
+    compiled = compile_graph(network, engine, image_size=size)
+    gradients = []
+    for module in (network, compiled):
+        images = torch.ones(1, 3, size, size, requires_grad=True)
+        module(images)[0, 0].backward()
+        gradients.append(images.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+    compiled.load_state_dict(compiled.state_dict())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["mobilenet", "wired inside"])
+def test_copies_and_pickles(name: str, engine: str):
+    if engine == "dgl":
+        pytest.skip("DGL's own graphs decide that")
+    make, size = NETWORKS[name]
+    compiled = compile_graph(make(), engine, threads=1, image_size=size)
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        expected = compiled(images)
+        assert torch.equal(copy.deepcopy(compiled)(images), expected)
+        assert torch.equal(pickle.loads(pickle.dumps(compiled))(images), expected)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["mobilenet", "wired inside"])
+def test_under_autocast(name: str, engine: str):
+    need(engine)
+    make, size = NETWORKS[name]
+    network = make()
+    compiled = compile_graph(network, engine, threads=1, image_size=size)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert difference(network, compiled, torch.randn(2, 3, size, size)) < 3e-2
+
+
+@pytest.mark.parametrize("engine", ["csr", "native"])
+def test_a_network_in_half_precision(engine: str):
+    network = mobilenet().bfloat16()
+    compiled = compile_graph(network, engine, threads=1)
+    images = torch.randn(2, 3, 32, 32).bfloat16()
+    assert compiled(images).dtype == torch.bfloat16
+    assert difference(network, compiled, images) < 3e-2
+
+
+def test_another_precision_of_a_network_with_wired_parts():
+    network = wired_inside()
+    compiled = compile_graph(network, "pruned", image_size=21, dtype=torch.bfloat16)
+    images = torch.randn(2, 3, 21, 21)
+    assert compiled(images).dtype == torch.bfloat16
+    assert difference(network, compiled, images) < 3e-2
+    assert compile_graph(network, "auto", image_size=21, dtype=torch.bfloat16).engine == "pruned"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_wired_layer_may_lose_all_its_edges(engine: str):
+    need(engine)
+    network = wired_inside()
+    network[6].parametrizations.weight.original.data.zero_()
+    compiled = compile_graph(network, engine, threads=1, image_size=21)
+    assert difference(network, compiled, torch.randn(2, 3, 21, 21)) < 1e-4
+
+
+class Tokens(nn.Module):
+    """Linear layers over the last of three dimensions, and one that is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 8, 4, 4)
+        self.mix, self.unused = wire(nn.Linear(8, 12), 0.5), wire(nn.Linear(8, 12), 0.5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.mix(self.embed(images).flatten(2).transpose(1, 2)).mean(1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_linear_layers_over_more_dimensions(engine: str):
+    need(engine)
+    network = Tokens().eval()
+    compiled = compile_graph(network, engine, threads=1, image_size=16)
+    assert difference(network, compiled, torch.randn(2, 3, 16, 16)) < 1e-4
+
+
+def test_the_check_names_the_wired_layer_that_is_wrong(monkeypatch: pytest.MonkeyPatch):
+    real = compile_module.PrunedGraph
+
+    def wrong(graph) -> nn.Module:
+        engine = real(graph)
+        if graph.levels[-1].nodes == 24:
+            engine.levels[-1].bias += 1
+        return engine
+
+    monkeypatch.setattr(compile_module, "PrunedGraph", wrong)
+    with pytest.raises(EngineError, match="from stage 6 on"):
+        compile_graph(wired_inside(), "pruned", image_size=21)
+
+
+def test_engines_of_the_last_few_sizes_are_kept():
+    network = mobilenet()
+    compiled = compile_graph(network, "native", threads=1)
+    for size in range(33, 33 + 2 * compile_module.MOST_SIZES):
+        assert difference(network, compiled, torch.randn(1, 3, size, size)) < 1e-4
+    assert len(compiled.sizes) == compile_module.MOST_SIZES
+
+
+def test_odd_arguments_are_told():
+    for threads in (0, -1, 10_000):
+        with pytest.raises(ValueError, match=f"1 to 1024 threads, not on {threads}"):
+            compile_graph(mobilenet(), "native", threads=threads)
+    with pytest.raises(ValueError, match="no images of -3 x -3 pixels"):
+        compile_graph(mobilenet(), "pruned", image_size=-3)
+    with pytest.raises(ValueError, match=r"\[batch, channels, height, width\], not \[3, 32, 32\]"):
+        compile_graph(mobilenet(), "pruned")(torch.randn(3, 32, 32))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pruned_on_a_gpu_with_cuda_graphs(dtype: torch.dtype):
     network = mobilenet().cuda()
     compiled = compile_graph(network, "pruned", dtype=dtype, cuda_graphs=True)
-    tolerance = 3e-2 if dtype == torch.bfloat16 else 1e-4
-    for batch in (1, 4, 1):
+    tolerance = 3e-2 if dtype == torch.bfloat16 else 1e-3  # TensorFloat-32
+    for batch in (1, 4, 2, 1):
         assert difference(network, compiled, torch.randn(batch, 3, 32, 32, device="cuda")) < tolerance

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from models.sparse import library
-from models.sparse.graph import ChannelGraph, run
+from models.sparse.graph import ChannelGraph, Depthwise, Edges, Level, run
 from models.sparse.native import NativeGraph
 from tests.models.sparse.random_graphs import random_graph
 
@@ -56,6 +56,23 @@ def test_random_graphs_in_narrower_vectors(seed: int, flags: tuple[str, ...]):
         pytest.skip("this processor has no AVX2")
     graph, size = random_graph(seed)
     agree(graph, size, seed, flags)
+
+
+@pytest.mark.parametrize("padding", [3, 5])
+def test_rows_that_see_nothing_but_padding(padding: int):
+    draw = np.random.default_rng(padding)
+    depthwise = Depthwise(draw.standard_normal((4, 3, 3)).astype(np.float32), np.ones(4, np.float32), 1, padding)
+    stem = Edges.from_dense(draw.standard_normal((4, 2, 3, 3)).astype(np.float32), 1, 1)
+    numbers, zeros = np.arange(4), np.zeros(4, np.float32)
+    graph = ChannelGraph(
+        (
+            Level("input", "", np.arange(2), bias=np.zeros(2, np.float32)),
+            Level("stem", "stem", numbers, (0,), stem, zeros, relu=True, depthwise=depthwise),
+            Level("last", "last", numbers, (1,), Edges.from_dense(np.eye(4, dtype=np.float32)), zeros),
+        ),
+        flat=False,
+    )
+    agree(graph, (6, 40), 0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (14, 14), (28, 29), (56, 56), (113, 57), (112, 112)])

@@ -83,5 +83,26 @@ def test_other_files_are_refused(tmp_path: Path):
     path.write_bytes(pickle.dumps({"format": "channel graph 1"}))
     with pytest.raises(ValueError, match="sound channel graph"):
         load(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="sound channel graph"):
+        load(path)
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "absent.npz")
+
+
+def test_damaged_files_are_refused(tmp_path: Path):
+    path = tmp_path / "graph.npz"
+    save(random_graph(3)[0], path)
+    content = path.read_bytes()
+    draw = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in draw.integers(0, len(content), 4):
+            damaged[place] = draw.integers(0, 256)
+        path.write_bytes(damaged[: draw.integers(1, len(content) + 1)] if draw.random() < 0.3 else damaged)
+        try:
+            load(path)
+        except ValueError:
+            refused += 1
+    assert refused > 200
