@@ -29,6 +29,8 @@ def read(path: str | Path) -> StageGraph:
         return from_text(path.read_text(encoding="utf-8"), FORMS[path.suffix], str(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text: its byte {error.start} is not UTF-8.") from error
     except ValueError as error:
         raise UserError(f"{error}.") from error
 
