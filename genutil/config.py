@@ -285,7 +285,9 @@ class Recipe(Section):
     )
     exp_decaying_lr_gamma: Positive = Field(0.97, description="exponential: factor an epoch")
     warmup_epochs: NotNegative = Field(0.0, description="epochs of linear rise to the learning rate")
-    warmup_steps: Count | None = Field(None, description="the same in steps; none: warmup_epochs")
+    warmup_steps: Count | Fraction | None = Field(
+        None, description="the same in steps; below 1: a share of the training; none: warmup_epochs"
+    )
     epoch_len: Count | None = Field(
         None, description="steps that the schedule counts an epoch; none: as many as the data have"
     )

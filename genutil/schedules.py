@@ -136,8 +136,8 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
     """
     lr0 = experiment.lr
     epoch = experiment.epoch_len or steps_per_epoch
-    warm_up = experiment.warmup_steps or round(experiment.warmup_epochs * epoch)
     steps = experiment.num_steps or experiment.num_epochs * epoch
+    warm_up = _steps(experiment.warmup_steps or 0, 1, steps) or round(experiment.warmup_epochs * epoch)
     remaining = max(1, steps - warm_up)
     delay = 0
     schedule: Schedule
@@ -145,8 +145,7 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
         case "constant":
             schedule = Constant(lr0)
         case "multistep":
-            milestones = experiment.multistep_lr_milestones
-            boundaries = sorted(round(at * steps) if 0 < at < 1 else at * epoch for at in milestones)
+            boundaries = sorted(_steps(milestone, epoch, steps) for milestone in experiment.multistep_lr_milestones)
             schedule = MultiStep(lr0, tuple(boundaries), experiment.multistep_lr_gamma)
         case "steps":
             schedule = Values(tuple(experiment.lr_values), tuple(experiment.lr_boundaries))
@@ -159,3 +158,8 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
         case "linear":
             schedule, delay = Linear(lr0, remaining), warm_up
     return WarmUp(lr0, warm_up, schedule, delay) if warm_up else schedule
+
+
+def _steps(length: float, unit: int, training: int) -> int:
+    """Steps of a length in units of so many steps or, below 1, of that share of the training."""
+    return round(length * (training if length < 1 else unit))

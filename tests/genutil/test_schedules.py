@@ -64,6 +64,12 @@ def test_warm_up_rises_to_the_rate_and_the_cosine_is_laid_over_the_rest() -> Non
     assert found[4:] == pytest.approx([0.4 * (1 + math.cos(math.pi * t / 12)) for t in range(1, 13)], abs=1e-15)
 
 
+@pytest.mark.parametrize("warm_up", [4, 0.25])
+def test_warm_up_in_steps_or_as_a_share_of_the_training(warm_up) -> None:
+    found = rates(4, 16, lr_scheduler="cosine", lr=0.8, num_epochs=4, warmup_steps=warm_up)
+    assert found == rates(4, 16, lr_scheduler="cosine", lr=0.8, num_epochs=4, warmup_epochs=1)
+
+
 def test_cosine_by_epoch_stays_for_an_epoch() -> None:
     found = rates(2, 10, lr_scheduler="cosine_by_epoch", lr=0.8, num_epochs=5, warmup_epochs=1)
     falling = [0.4 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)]
