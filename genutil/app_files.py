@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from genutil import settings_2019, settings_keras_zoo
 from genutil.errors import UserError, nearest
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
+GRAPH_SOURCES = {"graph_model", "graph_param", "graph_seed", "graph_files"}
 
 
 class App(NamedTuple):
@@ -80,9 +81,15 @@ def read(path: Path, folder: Path = APPS, document: int | None = None) -> App:
     settings: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for source, stated in reversed(list(_lineage(path, folder, document))):
-        settings |= stated
+        settings = lay_over(settings, stated)
         origins |= {key: f"{key} (in {_shown(source)})" for key in stated}
     return App(settings, origins)
+
+
+def lay_over(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with those stated in their place; graphs that they keep give way to what is stated of graphs."""
+    outdated = set() if GRAPH_SOURCES.isdisjoint(stated) else {"stage_graphs"}
+    return {**{key: value for key, value in settings.items() if key not in outdated}, **stated}
 
 
 def _lineage(path: Path, folder: Path, document: int | None) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -70,7 +70,7 @@ def _graphs_of_experiment(words: Sequence[str]) -> tuple[StageGraph, ...]:
     experiment = command_line.resolve(command_line.read(words))
     if experiment.model != "randwire":
         raise UserError(f"{experiment.model} has no random stages; model: randwire has.")
-    return graph_files.graphs(experiment)
+    return graph_files.graphs(graph_files.resolve(experiment))
 
 
 def print_statistics(found: Sequence[StageGraph], names: Sequence[str] | None = None) -> None:

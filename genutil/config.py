@@ -43,6 +43,7 @@ Index = Annotated[Whole, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
+Fraction = Annotated[Number, Field(gt=0, lt=1)]
 Chance = Annotated[Number, Field(gt=0, le=1)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 FilePath = Annotated[str, AfterValidator(os.path.expanduser)]
@@ -271,8 +272,9 @@ class Recipe(Section):
     label_smoothing: Share = Field(0.0, description="share of the target spread over all classes")
     clip_grad_norm: Positive | None = Field(None, description="largest norm of the gradient")
     lr_scheduler: ScheduleName = Field("cosine", description="course of the learning rate")
-    multistep_lr_milestones: list[Index] = Field(
-        default_factory=list, description="multistep: epochs, from 0, at which the rate falls"
+    multistep_lr_milestones: list[Index | Fraction] = Field(
+        default_factory=list,
+        description="multistep: epochs, from 0, at which the rate falls; below 1: shares of the training",
     )
     multistep_lr_gamma: Positive = Field(0.1, description="multistep: factor at each milestone")
     lr_values: list[NotNegative] = Field(
@@ -283,7 +285,9 @@ class Recipe(Section):
     )
     exp_decaying_lr_gamma: Positive = Field(0.97, description="exponential: factor an epoch")
     warmup_epochs: NotNegative = Field(0.0, description="epochs of linear rise to the learning rate")
-    warmup_steps: Count | None = Field(None, description="the same in steps; none: warmup_epochs")
+    warmup_steps: Count | Fraction | None = Field(
+        None, description="the same in steps; below 1: a share of the training; none: warmup_epochs"
+    )
     epoch_len: Count | None = Field(
         None, description="steps that the schedule counts an epoch; none: as many as the data have"
     )

@@ -39,12 +39,16 @@ def _in_words(annotation: Any, metadata: list[Any]) -> str:
         names = get_args(annotation)
         return f"one of {', '.join(names)}" if len(names) > 1 else str(names[0])
     if get_origin(annotation) is list:
-        noun, *bounds = _in_words(get_args(annotation)[0], []).removeprefix("a ").split(", ")
-        return ", each ".join([f"a list of {noun}s", *bounds])
+        return f"a list of {', or '.join(map(_in_plural, choices(get_args(annotation)[0])))}"
     members = [member for member in choices(annotation) if member is not type(None)]
     if members != [annotation]:
         return ", or ".join(_in_words(member, metadata) for member in members)
     return ", ".join(filter(None, [NOUNS[annotation], _bounds(metadata)]))
+
+
+def _in_plural(annotation: Any) -> str:
+    noun, *bounds = _in_words(annotation, []).removeprefix("a ").split(", ")
+    return ", each ".join([f"{noun}s", *bounds])
 
 
 def _bounds(metadata: list[Any]) -> str:

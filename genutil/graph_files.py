@@ -29,6 +29,8 @@ def read(path: str | Path) -> StageGraph:
         return from_text(path.read_text(encoding="utf-8"), FORMS[path.suffix], str(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text: its byte {error.start} is not UTF-8.") from error
     except ValueError as error:
         raise UserError(f"{error}.") from error
 
@@ -39,7 +41,7 @@ def resolve(experiment: Experiment) -> Experiment:
     They are those of its files, or of the checkpoint that it goes on or starts from, or drawn.
 
     Raises:
-        UserError: they cannot be drawn or read.
+        UserError: they cannot be drawn or read, or there is no such checkpoint.
     """
     if experiment.model != "randwire" or experiment.stage_graphs:
         return experiment
@@ -49,7 +51,7 @@ def resolve(experiment: Experiment) -> Experiment:
 
 
 def _of_checkpoint(path: str | None) -> list[str]:
-    saved = checkpoints.read_settings(path) if path and Path(path).is_file() else None
+    saved = checkpoints.read_settings(path) if path else None
     return (saved or {}).get("stage_graphs", [])
 
 

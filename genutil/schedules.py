@@ -128,7 +128,7 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
     """The schedule of an experiment.
 
     Cosine and linear run from the end of the warm-up to the end of the run. The epochs of multistep and exponential
-    count from the start of the run, warm-up included.
+    count from the start of the run, warm-up included; so do milestones that are shares of its steps.
 
     Args:
         experiment: `epoch_len`, where given, takes the place of `steps_per_epoch`.
@@ -136,16 +136,17 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
     """
     lr0 = experiment.lr
     epoch = experiment.epoch_len or steps_per_epoch
-    warm_up = experiment.warmup_steps or round(experiment.warmup_epochs * epoch)
-    remaining = max(1, (experiment.num_steps or experiment.num_epochs * epoch) - warm_up)
+    steps = experiment.num_steps or experiment.num_epochs * epoch
+    warm_up = _steps(experiment.warmup_steps or 0, 1, steps) or round(experiment.warmup_epochs * epoch)
+    remaining = max(1, steps - warm_up)
     delay = 0
     schedule: Schedule
     match experiment.lr_scheduler:
         case "constant":
             schedule = Constant(lr0)
         case "multistep":
-            boundaries = tuple(sorted(milestone * epoch for milestone in experiment.multistep_lr_milestones))
-            schedule = MultiStep(lr0, boundaries, experiment.multistep_lr_gamma)
+            boundaries = sorted(_steps(milestone, epoch, steps) for milestone in experiment.multistep_lr_milestones)
+            schedule = MultiStep(lr0, tuple(boundaries), experiment.multistep_lr_gamma)
         case "steps":
             schedule = Values(tuple(experiment.lr_values), tuple(experiment.lr_boundaries))
         case "exponential":
@@ -157,3 +158,8 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
         case "linear":
             schedule, delay = Linear(lr0, remaining), warm_up
     return WarmUp(lr0, warm_up, schedule, delay) if warm_up else schedule
+
+
+def _steps(length: float, unit: int, training: int) -> int:
+    """Steps of a length in units of so many steps or, below 1, of that share of the training."""
+    return round(length * (training if length < 1 else unit))

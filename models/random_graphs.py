@@ -177,6 +177,8 @@ def draw_stages(model: str, parameters: Sequence[float], seed: int, halved: Sequ
         nodes = max(1, int(parameters[0]) // 2) if half and parameters else None
         own = parameters if nodes is None else (nodes, *parameters[1:])
         if model == "complete":
+            if not 1 <= len(own) <= 3:
+                raise ValueError(f"Graph model complete takes nodes, inputs, outputs, not {len(own)} parameters.")
             graphs.append(complete(*(_whole(value, "A parameter of a complete graph", 1) for value in own)))
         else:
             graphs.append(draw(model, own, stage_seed(seed, stage)))
@@ -271,10 +273,13 @@ def statistics(graph: StageGraph) -> dict[str, float]:
 
 
 def ring_lattice_k(graph: StageGraph) -> int | None:
-    """k, if the undirected graph is the ring lattice WS(nodes, k, 0), in whatever numbering; else None."""
+    """k, if the undirected graph is the ring lattice WS(nodes, k, 0), in whatever numbering; else None.
+
+    A complete graph is none: rewiring has no other place for its edges.
+    """
     plain = graph.to_networkx().to_undirected()
     k = 2 * len(graph.edges) // graph.nodes
-    if k < 2 or k % 2 or k >= graph.nodes or any(degree != k for _, degree in plain.degree):
+    if k < 2 or k % 2 or k >= graph.nodes - 1 or any(degree != k for _, degree in plain.degree):
         return None
     ring = nx.circulant_graph(graph.nodes, list(range(1, k // 2 + 1)))
     same = nx.faster_could_be_isomorphic(plain, ring) and nx.is_isomorphic(plain, ring)

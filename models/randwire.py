@@ -272,8 +272,10 @@ def _plan(graph: StageGraph, node_inputs: str) -> tuple[tuple[int, ...], Plan]:
 def learned_layout(graph: StageGraph) -> EdgeLayout:
     """The possible edges of a complete graph as the blocks of a matrix [nodes, nodes], a row a node.
 
-    Raises ValueError where a node's predecessors are not the nodes from 0 on, without a gap.
+    Raises ValueError where there are no edges, or a node's predecessors are not the nodes from 0 on, without a gap.
     """
+    if not graph.edges:
+        raise ValueError("A learned wiring chooses among edges; a graph of 1 node has none.")
     predecessors: dict[int, list[int]] = {}
     for u, v in graph.edges:
         predecessors.setdefault(v, []).append(u)
@@ -426,8 +428,11 @@ def random_stages(regime: Regime) -> int:
 def make_regime(name: str, **changes: Any) -> Regime:
     """The regime of that name with the changes that are not None.
 
-    Raises ValueError for a name that is not in REGIMES.
+    Raises ValueError for a name that is not in REGIMES, or where the stem, half as wide, would have no channels.
     """
     if name not in REGIMES:
         raise ValueError(f"There is no regime {name!r}; there are {', '.join(REGIMES)}.")
-    return replace(REGIMES[name], **{key: value for key, value in changes.items() if value is not None})
+    made = replace(REGIMES[name], **{key: value for key, value in changes.items() if value is not None})
+    if made.channels < 2:
+        raise ValueError(f"channel_count must be at least 2, for the stem has half of it, not {made.channels}.")
+    return made

@@ -50,7 +50,7 @@ def test_chain_on_real_digits(tmp_path, capsys):
     digits = load_digits()
     images = (digits.images * 15.9).astype(np.uint8).repeat(2, 1).repeat(2, 2)
     sets = {"train": (images[:1200], digits.target[:1200]), "test": (images[1200:], digits.target[1200:])}
-    settings = ["--image_size", "16", "--num_epochs", "3", "--lr", "0.05", "--graph_seed", "4"]
+    settings = ["--image_size", "16", "--num_epochs", "4", "--lr", "0.05", "--graph_seed", "4"]
     trained, evaluated = chain(tmp_path, "randwire/mnist_ws", sets, settings)
     assert trained["top1"] > 80
     assert evaluated["top1"] == trained["top1"]

@@ -1,4 +1,4 @@
-"""The CIFAR zoo and the sparsity experiments: every network that an app file names is built and counted."""
+"""The CIFAR zoo, sparsity, random wiring: the networks that app files name are built and counted; their schedules."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ from models.wiring import WIRINGS, graphs
 
 CIFAR = [f"cifar/{path.stem}" for path in app_files.experiments(APPS / "cifar")]
 SPARSITY = [f"sparsity/{path.stem}" for path in app_files.experiments(APPS / "sparsity")]
+RANDOMLY_WIRED = {
+    "imagenet_small": (5.6e6, 583e6),
+    "imagenet_regular": (31.9e6, 4.0e9),
+    "cifar10": (1.2e6, None),
+    "cifar100": (8.2e6, None),
+}
+"""Published parameters and multiply-adds, those of WS graphs."""
 
 MILLIONS = {
     **{f"vgg{depth}": millions for depth, millions in ((11, "9.2"), (13, "9.4"), (16, "14.7"), (19, "20"))},
@@ -95,6 +102,31 @@ def test_schedules_of_the_zoo():
     assert (resnet.num_steps, wide.num_steps) == (64000, 80000)
     assert (resnet.weight_decay, wide.weight_decay, resnet.decay_norm_and_bias) == (2e-4, 5e-4, False)
     assert (resnet.nesterov, wide.nesterov) == (False, True)
+
+
+@pytest.mark.parametrize("graph", ["ws", "er", "ba"])
+@pytest.mark.parametrize("name", RANDOMLY_WIRED)
+def test_randomly_wired_networks_are_of_the_published_size(name: str, graph: str):
+    experiment = load(f"randwire/{name}_{graph}")
+    parameters, multiply_adds = RANDOMLY_WIRED[name]
+    with torch.device("meta"):
+        counted = profile(build_network(experiment), experiment.image_size)
+    near = 0.03 if graph == "ws" else 0.1  # the same channels, but more input nodes or fewer
+    assert counted.parameters == pytest.approx(parameters, rel=near)
+    assert multiply_adds is None or counted.multiply_adds == pytest.approx(multiply_adds, rel=near)
+
+
+def test_schedules_of_randomly_wired_networks():
+    rate = make_schedule(load("randwire/mnist_ws"), 938).lr
+    assert [rate(step) for step in (0, 1499, 2999)] == pytest.approx([0.01 / 3000, 0.005, 0.01])
+    assert rate(3000 + 43900 // 2 - 1) == pytest.approx(0.005)
+    assert rate(50 * 938 - 1) == 0
+    rate = make_schedule(load("randwire/mnist_ws").but(num_epochs=1), 938).lr
+    assert max(map(rate, range(100))) == pytest.approx(0.01), "a short run leaves the warm-up too"
+    for epochs in (60, 100):
+        rate = make_schedule(load("randwire/cifar10_ws").but(num_epochs=epochs), 500).lr
+        falls = [epochs * 500 // 2, epochs * 500 * 3 // 4]
+        assert [rate(step) for fall in falls for step in (fall - 1, fall)] == pytest.approx([0.1, 0.01, 0.01, 0.001])
 
 
 @pytest.mark.parametrize("name", [name for name in SPARSITY if "resnet20" in name or name.endswith("_50")])

@@ -38,6 +38,13 @@ def test_an_app_inherits_along_the_line(apps):
     assert app.origins["batch_size"].endswith("large/base.yml)")
 
 
+def test_graphs_that_a_base_keeps_give_way_to_others(apps):
+    apps("run/settings.yml", 'graph_model: ws\nstage_graphs: ["0 1"]\n')
+    for own, kept in (("lr: 1", ["0 1"]), ("graph_seed: 7", None), ('stage_graphs: ["0 1 2"]', ["0 1 2"])):
+        path = apps("own.yml", f"base: run/settings.yml\n{own}\n")
+        assert app_files.read(path, apps.folder).settings.get("stage_graphs") == kept
+
+
 @pytest.mark.parametrize(
     "name", ["only", "only.yml", "large/only", "large/only.yml", "apps/large/only", "apps/large/only.yml"]
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
+import yaml
 
 import data
-from genutil import commands, graph_files
+from genutil import checkpoints, commands, graph_files
 from genutil.errors import UserError
 from tests.data import tfrecords
 
@@ -38,6 +40,7 @@ def test_a_ring_under_another_name_is_told(tmp_path, capsys):
         ("graphs", ["app:quickstart"], "static has no random stages"),
         ("graphs", ["app:quickstart", "--files", "a.txt"], "has no use"),
         ("graphs", ["--files", "missing.txt"], "cannot be read"),
+        ("graphs", ["app:randwire/mnist_ws", "--resume", "missing.pt"], "There is no checkpoint missing.pt"),
         ("graphs", [], "Name an experiment"),
         ("records", ["--output_dir", "o"], "give one of --image_dir"),
         ("records", ["--output_dir", "o", "--image_dir", "i"], "belong together"),
@@ -81,3 +84,33 @@ def test_the_written_graphs_can_be_given_to_a_run(tmp_path):
     )
     drawn = commands.command_line.resolve(commands.command_line.read(["app:randwire/mnist_ws"]))
     assert graph_files.graphs(experiment) == graph_files.graphs(drawn)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """What a run on MNIST's smallest graphs leaves, as far as its graphs go: its settings and a checkpoint."""
+    words = ["app:randwire/mnist_ws", "--graph_param", "6", "4", "0.75", "--graph_seed", "5"]
+    experiment = graph_files.resolve(commands.command_line.resolve(commands.command_line.read(words)))
+    (tmp_path / "settings.yml").write_text(yaml.safe_dump(experiment.to_saved()))
+    saved = {"format": checkpoints.FORMAT, "version": checkpoints.VERSION, "settings": experiment.to_saved()}
+    torch.save(saved, tmp_path / "last.pt")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["app:{run}/settings.yml"], "WS(6, 4, 0.75) seed 5000000"),
+        (["app:{run}/settings.yml", "--seed", "77"], "WS(6, 4, 0.75) seed 5000000"),
+        (["app:{run}/settings.yml", "--graph_seed", "77"], "WS(6, 4, 0.75) seed 77000000"),
+        (["app:{run}/settings.yml", "--graph_model", "er", "--graph_param", "10", "0.4"], "ER(10, 0.4) seed 5000000"),
+        (["app:{run}/settings.yml", "--graph_files", *["{run}/pair.txt"] * 3], "a pair"),
+        (["app:randwire/mnist_ws", "--resume", "{run}/last.pt"], "WS(6, 4, 0.75) seed 5000000"),
+        (["--resume", "{run}/last.pt"], "WS(6, 4, 0.75) seed 5000000"),
+        (["--resume", "{run}/last.pt", "--graph_files", *["{run}/pair.txt"] * 3], "a pair"),
+    ],
+)
+def test_a_runs_own_graphs_are_shown_unless_others_are_asked_for(run, capsys, words, shown):
+    (run / "pair.txt").write_text("# name: a pair\n0 1\n")
+    commands.run("graphs", [word.format(run=run) for word in words])
+    assert capsys.readouterr().out.splitlines()[1].startswith(shown)

@@ -67,6 +67,7 @@ def test_a_run_and_its_invocation_share_no_key():
         ("gpus", (1, 0), [1, 0]),
         ("gpus", ["0", "1"], [0, 1]),
         ("multistep_lr_milestones", 80, [80]),
+        ("multistep_lr_milestones", ["0.5", "80"], [0.5, 80]),
         ("evaluate", "no", False),
         ("precision", 16, "16"),
         ("rho", "gamma", "gamma"),
@@ -113,6 +114,11 @@ def test_a_home_folder_is_expanded(monkeypatch):
         ({"mean": [0.5] * 3}, "mean and std come together, or neither."),
         ({"std": [1, 0, 1], "mean": [0] * 3}, "std must be a list of numbers, each above 0, not [1, 0, 1]."),
         ({"multistep_lr_milestones": [120, 80]}, "multistep_lr_milestones must ascend, not [120, 80]."),
+        (
+            {"multistep_lr_milestones": [1.5]},
+            "multistep_lr_milestones must be a list of whole numbers, each at least 0, "
+            "or numbers, each above 0 and below 1, not [1.5].",
+        ),
         (
             {"lr_scheduler": "multistep"},
             "lr_scheduler: multistep needs multistep_lr_milestones, the epochs of its steps.",

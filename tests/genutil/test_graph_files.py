@@ -54,6 +54,9 @@ def test_mistakes_are_told(tmp_path):
     broken.write_text("0 1\n1 0\n")
     with pytest.raises(UserError, match=r"dag_0\.txt: the graph has a cycle: 0 -> 1 -> 0\.$"):
         graph_files.read(broken)
+    broken.write_bytes(b"0 1\n\xff\xfe")
+    with pytest.raises(UserError, match=r"dag_0\.txt is no text: its byte 4 is not UTF-8\.$"):
+        graph_files.read(broken)
     with pytest.raises(UserError, match="cannot be read: No such file"):
         graph_files.read(tmp_path / "dag_1.txt")
     with pytest.raises(UserError, match=r"must end in \.txt"):

@@ -23,6 +23,14 @@ def test_multistep_counts_epochs_from_zero() -> None:
     assert found == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
 
 
+@pytest.mark.parametrize("length", [{"num_epochs": 4}, {"num_steps": 8}])
+def test_milestones_below_one_are_shares_of_the_training(length) -> None:
+    settings = {"lr_scheduler": "multistep", "lr": 1.0, **length}
+    found = rates(2, 8, **settings, multistep_lr_milestones=[0, 0.5, 0.75])
+    assert found == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)
+    assert rates(2, 8, **settings, multistep_lr_milestones=[0.75, 1]) == pytest.approx([1, 1, *[0.1] * 4, 0.01, 0.01])
+
+
 def test_exponential_falls_by_epoch() -> None:
     found = rates(2, 6, lr_scheduler="exponential", lr=1.0, num_epochs=3, exp_decaying_lr_gamma=0.5)
     assert found == pytest.approx([1, 1, 0.5, 0.5, 0.25, 0.25])
@@ -54,6 +62,12 @@ def test_warm_up_rises_to_the_rate_and_the_cosine_is_laid_over_the_rest() -> Non
     found = rates(4, 16, lr_scheduler="cosine", lr=0.8, num_epochs=4, warmup_epochs=1)
     assert found[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert found[4:] == pytest.approx([0.4 * (1 + math.cos(math.pi * t / 12)) for t in range(1, 13)], abs=1e-15)
+
+
+@pytest.mark.parametrize("warm_up", [4, 0.25])
+def test_warm_up_in_steps_or_as_a_share_of_the_training(warm_up) -> None:
+    found = rates(4, 16, lr_scheduler="cosine", lr=0.8, num_epochs=4, warmup_steps=warm_up)
+    assert found == rates(4, 16, lr_scheduler="cosine", lr=0.8, num_epochs=4, warmup_epochs=1)
 
 
 def test_cosine_by_epoch_stays_for_an_epoch() -> None:

@@ -101,6 +101,9 @@ def test_complete_graph():
     with pytest.raises(ValueError, match="cannot have"):
         rg.complete(4, 3, 2)
     assert rg.draw_stages("complete", (8, 2, 2), 0, (False,))[0] == rg.complete(8, 2, 2)
+    for parameters in ((), (8, 2, 2, 1)):
+        with pytest.raises(ValueError, match=f"complete takes nodes, inputs, outputs, not {len(parameters)} param"):
+            rg.draw_stages("complete", parameters, 0, (True, False))
 
 
 @st.composite
@@ -176,6 +179,7 @@ def test_an_unrewired_ring_is_noticed_in_any_numbering():
     assert rg.ring_lattice_k(shuffled) == 4
     assert rg.notice(rg.draw("ws", (32, 4, 0.75), 0)) is None
     assert rg.notice(rg.complete(6)) is None
+    assert rg.notice(rg.complete(5)) is None, "every WS(5, 4, p) is this graph"
 
 
 def test_pictures_are_written(tmp_path):

@@ -109,6 +109,8 @@ def test_options_of_the_regimes():
         make_regime("large")
     with pytest.raises(ValueError, match="no random stage"):
         network("small", stages=2)
+    with pytest.raises(ValueError, match=r"^channel_count must be at least 2, .*, not 1\.$"):
+        make_regime("small", channels=1)
     with pytest.raises(ValueError, match="3 random stages and 1 graphs"):
         RandWire([complete(3)], make_regime("small"), 10)
 
@@ -285,6 +287,8 @@ def test_learned_edges_need_a_complete_graph_and_predecessors():
     assert learned_layout(complete(32)).possible == 496
     with pytest.raises(ValueError, match="complete graph"):
         network("small", stages=3, wiring=("dnw", 0.5, 0.95))
+    with pytest.raises(ValueError, match="1 node has none"):
+        network("small", stages=3, graph=("complete", (1,)), wiring=("dnw", 0.5, 0.95))
     with pytest.raises(ValueError, match="ancestors"):
         network("small_regime", graph=("complete", (8,)), wiring=("dnw", 0.5, 0.95))
 
