@@ -133,6 +133,7 @@ def write_labelled(image_dir: Path, label_dir: Path, path: Path, progress: bool 
     cannot be read; no file is left then.
     """
     pairs = label_pairs(image_dir, label_dir)
+    _check_no_shards(path)
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def records() -> Iterator[Features]:
@@ -171,7 +172,8 @@ def write_shards(
     Every record is in one file. `shuffle` deals them out at random, always in the same way. Files appear whole; a
     call that was interrupted goes on with what is missing.
 
-    Raises ValueError where the folder holds files of this name made from other records or into another number.
+    Raises ValueError where the folder holds files of this name made from other records or into another number, be it
+    a file without a number.
     """
     folder.mkdir(parents=True, exist_ok=True)
     count = len(records.names)
@@ -194,8 +196,9 @@ def _check_plan(folder: Path, name: str, records: Records, shards: int) -> None:
     names = hashlib.sha256("\n".join(records.names).encode("utf-8", "surrogateescape")).hexdigest()
     plan = {"records": len(records.names), "shards": shards, "made_from": names}
     noted = folder / f".{name}.plan.json"
-    found = sorted(folder.glob(f"{name}-*-of-*"))
-    if found and (not noted.exists() or json.loads(noted.read_text(encoding="utf-8")) != plan):
+    found = [*folder.glob(f"{name}.tfrecord"), *sorted(folder.glob(f"{name}-*-of-*"))]
+    known = noted.exists() and json.loads(noted.read_text(encoding="utf-8")) == plan
+    if found and (not known or found[0].suffix == ".tfrecord"):
         raise ValueError(
             f"{folder} holds {found[0].name}, made from other images or into another number of files: "
             "remove these files, or write into another folder"
@@ -203,6 +206,15 @@ def _check_plan(folder: Path, name: str, records: Records, shards: int) -> None:
     for path in folder.glob(f".{name}-*.tmp"):
         path.unlink()
     noted.write_text(json.dumps(plan), encoding="utf-8")
+
+
+def _check_no_shards(path: Path) -> None:
+    """That a file which is to hold all records stands alone."""
+    if found := sorted(path.parent.glob(f"{path.stem}-*-of-*")):
+        raise ValueError(
+            f"{path.parent} holds {found[0].name}, which would be read together with {path.name}: "
+            "remove these files, or write into another folder"
+        )
 
 
 def _written(records: Records, jobs: Sequence[tuple[Path, np.ndarray]], processes: int) -> Iterator[int]:
@@ -471,6 +483,7 @@ def write_image_set(image_set: ImageSet, out: Path, shards: int = 1, progress: b
         if shards > 1:
             written[name] = write_shards(records, out, name, shards, shuffle=name == "train", progress=progress)
             continue
+        _check_no_shards(out / f"{name}.tfrecord")
         order = tqdm(range(len(images.labels)), desc=name, unit="image", disable=not progress)
         written[name] = write_records(out / f"{name}.tfrecord", map(records.record, order))
     return written

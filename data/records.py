@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from data.sources import ImageSet, MemoryImages, Request, UnreadableImageError
 LABELS = {b"label": "raw", b"image/class/label": "encoded"}
 TRAIN, TEST = ("train",), ("validation", "val", "test")
 SUFFIXES = (".tfrecord", ".tfrecords")
+SHARD = re.compile(r"(?P<name>.+)-(?P<shard>\d+)-of-(?P<shards>\d+)(?P<suffix>(\.tfrecords?)?)", re.ASCII)
 DESCRIPTION = "records.json"
 MEMORY_BYTES = 4 * 2**30
 """Raw images of one size are kept in memory up to so many bytes; more, or others, are read one at a time."""
@@ -51,21 +53,38 @@ def record_files(place: Path, names: Sequence[str] = ()) -> list[Path]:
     """The record files that `place` means, sorted: itself, those in a folder, or those that match it as a pattern.
 
     In a folder: every file named *.tfrecord or *.tfrecords or <name>-00000-of-00008, for each of `names` where given.
+    Raises ValueError where these are no whole set of files, or more than one.
     """
     if place.is_file():
         return [place]
     if place.is_dir():
-        return sorted(path for path in place.iterdir() if path.is_file() and _is_record_file(path.name, names))
+        found = sorted(path for path in place.iterdir() if path.is_file() and _is_record_file(path.name, names))
+        _check_one_set(place, found)
+        return found
     return sorted(place.parent.glob(place.name)) if place.parent.is_dir() else []
 
 
 def _is_record_file(name: str, names: Sequence[str]) -> bool:
     if name.startswith("."):
         return False
-    stem, _, count = name.rpartition("-of-")
-    sharded = count.isdecimal() and stem.rpartition("-")[2].isdecimal()
     own = name.startswith(tuple(names)) if names else True
-    return own and (sharded or name.endswith(SUFFIXES))
+    return own and (name.endswith(SUFFIXES) or SHARD.fullmatch(name) is not None)
+
+
+def _check_one_set(folder: Path, files: Sequence[Path]) -> None:
+    shards = [SHARD.fullmatch(path.name) for path in files]
+    kinds = [shard.group("name", "shards", "suffix") if shard else () for shard in shards]
+    sets = {kind: path.name for kind, path in zip(kinds, files, strict=True)}
+    if len(sets) > 1:
+        one, other, *_ = sets.values()
+        raise ValueError(f"{folder} holds two sets of files: {one} and {other} belong to different ones")
+    if not any(sets):
+        return
+    name, count, suffix = kinds[0]
+    there = {int(shard["shard"]) for shard in shards}
+    missing = next((number for number in range(int(count)) if number not in there), None)
+    if missing is not None:
+        raise ValueError(f"{folder} lacks {name}-{missing:05d}-of-{count}{suffix}: its conversion was not finished")
 
 
 def holds_records(folder: Path) -> bool:

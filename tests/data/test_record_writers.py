@@ -265,3 +265,16 @@ def test_shards_cannot_outnumber_the_images(tmp_path):
     image_set = data.SETS["digits"](Request("digits", None))
     with pytest.raises(ValueError, match="fit into 1 to"):
         writers.write_image_set(image_set, tmp_path / "d", 100_000, progress=False)
+
+
+def test_two_sets_of_files_are_not_written_into_one_folder(labelled, tmp_path):
+    image_set = data.SETS["digits"](Request("digits", None))
+    for shards, others in ((1, 3), (3, 1), (3, 2)):
+        out = tmp_path / f"{shards}{others}"
+        writers.write_image_set(image_set, out, shards, progress=False)
+        before = left(out)
+        with pytest.raises(ValueError, match="remove these files, or write into another folder"):
+            writers.write_image_set(image_set, out, others, progress=False)
+        assert left(out) == before
+    with pytest.raises(ValueError, match=r"31 holds train-00000-of-00003, .* together with train\.tfrecord"):
+        writers.write_labelled(*labelled, tmp_path / "31" / "train.tfrecord", progress=False)

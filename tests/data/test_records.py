@@ -146,6 +146,23 @@ def test_files_can_be_named(raw):
     assert len(record_files(raw / "squares")) == 3
 
 
+def test_a_folder_holds_one_whole_set_of_files(raw, tmp_path):
+    train = raw / "squares" / "train"
+    last = train / "train-00004-of-00005"
+    content = last.read_bytes()
+    last.unlink()
+    with pytest.raises(ValueError, match=r"train lacks train-00004-of-00005: its conversion was not finished"):
+        data.load("squares", raw)
+    assert len(record_files(train / "train-*")) == 4, "a pattern says which files are wanted"
+    last.write_bytes(content)
+    for other in ("train-00000-of-00001", "train.tfrecord", "more-00000-of-00005"):
+        write_raw(train / other, range(3))
+        with pytest.raises(ValueError, match=r"train holds two sets of files: .* belong to different ones"):
+            data.load("squares", raw)
+        (train / other).unlink()
+    assert len(record_files(train)) == 5
+
+
 def test_images_of_several_sizes_are_read_one_at_a_time(tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()
