@@ -35,10 +35,13 @@ SHUFFLE_SEED = 2019
 class Records(Protocol):
     """Records made one at a time, by index. Pickled once for each process."""
 
-    names: Sequence[str]
-    """What each record is made from, unchanged from one call to the next."""
+    def __len__(self) -> int: ...
 
     def record(self, index: int) -> Features: ...
+
+    def fingerprint(self) -> str:
+        """The same for the same records, wherever they are made from; of others it differs."""
+        ...
 
 
 def raw_record(pixels: np.ndarray, label: int) -> Features:
@@ -176,7 +179,7 @@ def write_shards(
     a file without a number.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    count = len(records.names)
+    count = len(records)
     if not 1 <= shards <= count:
         raise ValueError(f"{count} records fit into 1 to {count} files, not {shards}")
     _check_plan(folder, name, records, shards)
@@ -193,8 +196,7 @@ def write_shards(
 
 def _check_plan(folder: Path, name: str, records: Records, shards: int) -> None:
     """Note what the files are made from, or compare it with what was noted."""
-    names = hashlib.sha256("\n".join(records.names).encode("utf-8", "surrogateescape")).hexdigest()
-    plan = {"records": len(records.names), "shards": shards, "made_from": names}
+    plan = {"records": len(records), "shards": shards, "made_from": records.fingerprint()}
     noted = folder / f".{name}.plan.json"
     found = [*folder.glob(f"{name}.tfrecord"), *sorted(folder.glob(f"{name}-*-of-*"))]
     known = noted.exists() and json.loads(noted.read_text(encoding="utf-8")) == plan
@@ -277,6 +279,22 @@ class Photographs:
     archive: Path | None = None
     places: Sequence[tuple[int, int]] = ()
 
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def fingerprint(self) -> str:
+        """Of name, size and class of each; paths as seen from the folder that holds all of them."""
+        if self.archive is None:
+            root = os.path.commonpath(self.names)
+            names = [os.path.relpath(name, root) for name in self.names]
+            sizes = map(os.path.getsize, self.names)
+        else:
+            names, sizes = self.names, (size for _, size in self.places)
+        digest = hashlib.sha256(json.dumps([*self.synsets]).encode())
+        for photograph in zip(names, sizes, self.labels, strict=True):
+            digest.update(json.dumps(photograph).encode())
+        return digest.hexdigest()
+
     def record(self, index: int) -> Features:
         label = self.labels[index]
         return photograph_record(self._data(index), label + 1, self.synsets[label], self.names[index])
@@ -318,7 +336,7 @@ def write_image_folders(
             photographs,
             out / name,
             name,
-            min(shards, len(photographs.names)),
+            min(shards, len(photographs)),
             shuffle=name == "train",
             processes=processes,
             progress=progress,
@@ -452,9 +470,16 @@ class RawImages:
 
     images: Images
 
-    @property
-    def names(self) -> Sequence[str]:
-        return [str(label) for label in self.images.labels.tolist()]
+    def __len__(self) -> int:
+        return len(self.images.labels)
+
+    def fingerprint(self) -> str:
+        """Of labels and pixels; of images that are read one at a time, of their labels and kind."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images.labels))
+        if isinstance(self.images, MemoryImages):
+            digest.update(np.ascontiguousarray(self.images.pixels))
+        digest.update(type(self.images).__name__.encode())
+        return digest.hexdigest()
 
     def record(self, index: int) -> Features:
         return raw_record(self._pixels(index).permute(1, 2, 0).numpy(), int(self.images.labels[index]))

@@ -193,6 +193,39 @@ def test_an_interrupted_conversion_goes_on(archives, tmp_path):
         writers.write_imagenet(archives, out, **(given | {"train_shards": 5}))
 
 
+def test_an_interrupted_conversion_does_not_go_on_with_other_labels(archives, tmp_path):
+    out = tmp_path / "records"
+    given = {"train_shards": 1, "validation_shards": 2, "progress": False}
+    writers.write_imagenet(archives, out, **given)
+    (out / "validation" / "validation-00001-of-00002").unlink()
+    labels = archives / writers.VALIDATION_LABELS
+    lines = labels.read_text().split()
+    labels.write_text("\n".join([*lines[1:], lines[0]]))
+    with pytest.raises(ValueError, match="validation-00000-of-00002, made from other images"):
+        writers.write_imagenet(archives, out, **given)
+
+
+def test_an_interrupted_conversion_does_not_go_on_with_other_pixels(cifar10):
+    image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
+    out = cifar10 / "copy"
+    writers.write_image_set(image_set, out, 2, progress=False)
+    (out / "test-00001-of-00002").unlink()
+    assert writers.write_image_set(image_set, out, 2, progress=False) == {"train": 0, "test": 10}
+    image_set.test.pixels[3] ^= 1
+    with pytest.raises(ValueError, match="test-00000-of-00002, made from other images"):
+        writers.write_image_set(image_set, out, 2, progress=False)
+
+
+def test_a_conversion_goes_on_however_its_folder_is_spelt(photographs, tmp_path, monkeypatch):
+    writers.write_image_folders(photographs / "birds", tmp_path / "out", 2, progress=False)
+    monkeypatch.chdir(photographs)
+    again = writers.write_image_folders(Path("birds"), tmp_path / "out", 2, progress=False)
+    assert again == {"train": 0, "validation": 0}
+    Path("birds/train/owl/owl_3.JPEG").rename("birds/train/crow/owl_3.JPEG")
+    with pytest.raises(ValueError, match="made from other images"):
+        writers.write_image_folders(Path("birds"), tmp_path / "out", 2, progress=False)
+
+
 def test_faults_of_the_archives_are_named(archives, tmp_path):
     given = {"train_shards": 2, "validation_shards": 2, "progress": False}
     labels = archives / writers.VALIDATION_LABELS
