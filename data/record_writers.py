@@ -7,11 +7,11 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from data.augmentation import PadCropFlip
 from data.folders import FolderImages
 from data.record_files import Features, write_records
-from data.records import DESCRIPTION
+from data.records import DESCRIPTION, description
 from data.sources import Images, ImageSet, MemoryImages
 from data.streams import process_context
 
@@ -150,7 +150,10 @@ def write_labelled(image_dir: Path, label_dir: Path, path: Path, progress: bool 
                 raise ValueError(f"{image_path} cannot be read as an image ({error})") from error
             yield raw_record(pixels, label)
 
-    return write_records(path, records())
+    written = write_records(path, records())
+    if other := description(path):
+        other[0].unlink()
+    return written
 
 
 # --- shards
@@ -160,43 +163,60 @@ def shard_name(name: str, shard: int, shards: int) -> str:
     return f"{name}-{shard:05d}-of-{shards:05d}"
 
 
-def write_shards(
-    records: Records,
-    folder: Path,
-    name: str,
-    shards: int,
+class Part(NamedTuple):
+    """Records that belong into so many files of a folder."""
+
+    folder: Path
+    records: Records
+    shards: int
+
+
+def write_parts(
+    out: Path,
+    parts: Mapping[str, Part],
     *,
-    shuffle: bool,
     processes: int = 1,
     progress: bool = True,
-) -> int:
-    """Write records into `shards` files of `folder`, those that are not there yet; the number of records written.
+    **facts: Any,
+) -> dict[str, int]:
+    """Write the files of each part, such as train, that are not there yet, and beside them in `out` what they are.
 
-    Every record is in one file. `shuffle` deals them out at random, always in the same way. Files appear whole; a
-    call that was interrupted goes on with what is missing.
+    Every record is in one file. Training records are dealt out at random, always in the same way. Files appear whole;
+    a call that was interrupted goes on with what is missing. Returns the number of records written of each part.
 
-    Raises ValueError where the folder holds files of this name made from other records or into another number, be it
-    a file without a number.
+    Raises ValueError, before anything is written, where a folder holds files of that name made from other records or
+    into another number, be it a file without a number.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    count = len(records)
-    if not 1 <= shards <= count:
-        raise ValueError(f"{count} records fit into 1 to {count} files, not {shards}")
-    _check_plan(folder, name, records, shards)
-    order = np.random.default_rng(SHUFFLE_SEED).permutation(count) if shuffle else np.arange(count)
-    parts = np.array_split(order, shards)
-    missing = [shard for shard in range(shards) if not (folder / shard_name(name, shard, shards)).exists()]
-    done = count - sum(len(parts[shard]) for shard in missing)
-    jobs = [(folder / shard_name(name, shard, shards), parts[shard]) for shard in missing]
-    with tqdm(total=count, initial=done, desc=name, unit="image", disable=not progress) as bar:
-        for written in _written(records, jobs, processes):
+    for name, part in parts.items():
+        count = len(part.records)
+        if not 1 <= part.shards <= count:
+            raise ValueError(f"{count} {name} records fit into 1 to {count} files, not {part.shards}")
+    for name, part in parts.items():
+        _check_plan(name, part)
+    (out / DESCRIPTION).unlink(missing_ok=True)
+    written = {name: _write_part(name, part, processes, progress) for name, part in parts.items()}
+    describe(out, [part.folder / name for name, part in parts.items()], **facts)
+    return written
+
+
+def _write_part(name: str, part: Part, processes: int, progress: bool) -> int:
+    count = len(part.records)
+    order = np.random.default_rng(SHUFFLE_SEED).permutation(count) if name == "train" else np.arange(count)
+    paths = [part.folder / shard_name(name, shard, part.shards) for shard in range(part.shards)]
+    indices = np.array_split(order, part.shards)
+    jobs = [(path, some) for path, some in zip(paths, indices, strict=True) if not path.exists()]
+    missing = sum(len(some) for _, some in jobs)
+    with tqdm(total=count, initial=count - missing, desc=name, unit="image", disable=not progress) as bar:
+        for written in _written(part.records, jobs, processes):
             bar.update(written)
-    return count - done
+    return missing
 
 
-def _check_plan(folder: Path, name: str, records: Records, shards: int) -> None:
+def _check_plan(name: str, part: Part) -> None:
     """Note what the files are made from, or compare it with what was noted."""
-    plan = {"records": len(records), "shards": shards, "made_from": records.fingerprint()}
+    folder = part.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = {"records": len(part.records), "shards": part.shards, "made_from": part.records.fingerprint()}
     noted = folder / f".{name}.plan.json"
     found = [*folder.glob(f"{name}.tfrecord"), *sorted(folder.glob(f"{name}-*-of-*"))]
     known = noted.exists() and json.loads(noted.read_text(encoding="utf-8")) == plan
@@ -252,9 +272,12 @@ def _write_shard(records: Records, path: Path, indices: np.ndarray) -> int:
     return write_records(path, (records.record(int(index)) for index in indices))
 
 
-def describe(folder: Path, **facts: Any) -> None:
-    """Note beside record files what a reader of the images wants to know: names of the classes, mean, deviation."""
-    folder.mkdir(parents=True, exist_ok=True)
+def describe(folder: Path, files: Sequence[Path], **facts: Any) -> None:
+    """Note in a folder what a reader of the images wants to know: names of the classes, mean, deviation.
+
+    `files` are those in it that this holds of, without the number of a shard and the suffix.
+    """
+    facts["files"] = [file.relative_to(folder).as_posix() for file in files]
     temporary = folder / f".{DESCRIPTION}.{os.getpid()}.tmp"
     temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     temporary.replace(folder / DESCRIPTION)
@@ -330,19 +353,8 @@ def write_image_folders(
     for name, photographs in found.items():
         if photographs.synsets != names:
             raise ValueError(f"the classes of {splits[name]} are not those of {splits['train']}")
-    describe(out, class_names=names)
-    return {
-        name: write_shards(
-            photographs,
-            out / name,
-            name,
-            min(shards, len(photographs)),
-            shuffle=name == "train",
-            processes=processes,
-            progress=progress,
-        )
-        for name, photographs in found.items()
-    }
+    parts = {name: Part(out / name, photographs, min(shards, len(photographs))) for name, photographs in found.items()}
+    return write_parts(out, parts, processes=processes, progress=progress, class_names=names)
 
 
 class _Part(io.RawIOBase):
@@ -445,20 +457,11 @@ def write_imagenet(
             raise FileNotFoundError(f"there is no {raw / name}")
     train = training_archive(raw / TRAIN_ARCHIVE, progress)
     validation = validation_archive(raw / VALIDATION_ARCHIVE, raw / VALIDATION_LABELS, train.synsets)
-    describe(out, class_names=list(train.synsets))
-    parts = {"train": (train, train_shards), "validation": (validation, validation_shards)}
-    return {
-        name: write_shards(
-            photographs,
-            out / name,
-            name,
-            shards,
-            shuffle=name == "train",
-            processes=processes,
-            progress=progress,
-        )
-        for name, (photographs, shards) in parts.items()
+    parts = {
+        "train": Part(out / "train", train, train_shards),
+        "validation": Part(out / "validation", validation, validation_shards),
     }
+    return write_parts(out, parts, processes=processes, progress=progress, class_names=list(train.synsets))
 
 
 # --- any data set
@@ -495,20 +498,30 @@ def write_image_set(image_set: ImageSet, out: Path, shards: int = 1, progress: b
     Photographs in class folders become records in ImageNet's form, as `write_image_folders` makes them.
     Returns the number of records written of each part.
     """
-    out.mkdir(parents=True, exist_ok=True)
     augmentation = image_set.augmentation
-    moves = {"pad": augmentation.pad, "flip": augmentation.flip} if isinstance(augmentation, PadCropFlip) else {}
-    facts = {"class_names": list(image_set.class_names), "mean": image_set.mean, "std": image_set.std, **moves}
-    describe(out, image_size=image_set.image_size, **facts)
+    facts: dict[str, Any] = {"class_names": list(image_set.class_names), "image_size": image_set.image_size}
+    facts |= {"mean": image_set.mean, "std": image_set.std}
+    if isinstance(augmentation, PadCropFlip):
+        facts |= {"pad": augmentation.pad, "flip": augmentation.flip}
+    parts = {"train": _records(image_set.train), "test": _records(image_set.test)}
+    if shards != 1:
+        return write_parts(
+            out, {name: Part(out, records, shards) for name, records in parts.items()}, progress=progress, **facts
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    paths = {name: out / f"{name}.tfrecord" for name in parts}
+    for path in paths.values():
+        _check_no_shards(path)
+    (out / DESCRIPTION).unlink(missing_ok=True)
     written = {}
-    for name, images in (("train", image_set.train), ("test", image_set.test)):
-        records: Records = RawImages(images)
-        if isinstance(images, FolderImages):
-            records = Photographs(images.paths(), images.labels.tolist(), images.class_names)
-        if shards > 1:
-            written[name] = write_shards(records, out, name, shards, shuffle=name == "train", progress=progress)
-            continue
-        _check_no_shards(out / f"{name}.tfrecord")
-        order = tqdm(range(len(images.labels)), desc=name, unit="image", disable=not progress)
-        written[name] = write_records(out / f"{name}.tfrecord", map(records.record, order))
+    for name, records in parts.items():
+        order = tqdm(range(len(records)), desc=name, unit="image", disable=not progress)
+        written[name] = write_records(paths[name], map(records.record, order))
+    describe(out, [out / name for name in parts], **facts)
     return written
+
+
+def _records(images: Images) -> Records:
+    if isinstance(images, FolderImages):
+        return Photographs(images.paths(), images.labels.tolist(), images.class_names)
+    return RawImages(images)

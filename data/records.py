@@ -201,7 +201,8 @@ def read(request: Request) -> ImageSet:
     indices = make_index(train), make_index(test)
     if indices[0].form != indices[1].form:
         raise ValueError(f"{train[0]} holds {indices[0].form} images and {test[0]} {indices[1].form} ones")
-    described = _description(train[0])
+    found = description(train[0])
+    described = found[1] if found else {}
     return _raw_set(request, indices, described) if indices[0].form == "raw" else _encoded(request, indices, described)
 
 
@@ -218,18 +219,23 @@ def _files(request: Request, place: str | None, names: Sequence[str]) -> list[Pa
     return found
 
 
-def _description(file: Path) -> dict[str, Any]:
-    """What our writer noted beside its files, or beside their folder; nothing for the files of others."""
+def description(file: Path) -> tuple[Path, dict[str, Any]] | None:
+    """What our writer noted of a file, in its folder or the one above, and where; None for the files of others."""
+    shard = SHARD.fullmatch(file.name)
+    stem = shard["name"] if shard else file.stem
     for folder in (file.parent, file.parent.parent):
+        place = folder / DESCRIPTION
         with suppress(FileNotFoundError):
             try:
-                described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+                described = json.loads(place.read_text(encoding="utf-8"))
             except ValueError as error:
-                raise ValueError(f"{folder / DESCRIPTION} is no JSON ({error})") from error
+                raise ValueError(f"{place} is no JSON ({error})") from error
             if not isinstance(described, dict):
-                raise ValueError(f"{folder / DESCRIPTION} holds no object")
-            return described
-    return {}
+                raise ValueError(f"{place} holds no object")
+            part = file.parent.relative_to(folder) / stem
+            if part.as_posix() in described.get("files", []):
+                return place, described
+    return None
 
 
 def _class_names(indices: tuple[Index, Index], offset: int, described: dict[str, Any]) -> list[str]:

@@ -311,3 +311,33 @@ def test_two_sets_of_files_are_not_written_into_one_folder(labelled, tmp_path):
         assert left(out) == before
     with pytest.raises(ValueError, match=r"31 holds train-00000-of-00003, .* together with train\.tfrecord"):
         writers.write_labelled(*labelled, tmp_path / "31" / "train.tfrecord", progress=False)
+
+
+def test_a_refused_conversion_leaves_everything_as_it_was(archives, cifar10):
+    digits = data.SETS["digits"](Request("digits", None))
+    writers.write_image_set(digits, cifar10 / "set", 2, progress=False)
+    image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
+    with pytest.raises(ValueError, match="made from other images"):
+        writers.write_image_set(image_set, cifar10 / "set", 2, progress=False)
+    assert data.load("set", cifar10).class_names == tuple(digits.class_names)
+    for out, given in (("a", {"validation_shards": 7}), ("b", {"validation_shards": 6, "train_shards": -3})):
+        with pytest.raises(ValueError, match="records fit into 1 to"):
+            writers.write_imagenet(archives, cifar10 / out, progress=False, **({"train_shards": 2} | given))
+        assert not (cifar10 / out).exists()
+    with pytest.raises(ValueError, match="not -3"):
+        writers.write_image_set(image_set, cifar10 / "c", -3, progress=False)
+
+
+def test_a_description_is_of_its_own_files(labelled, cifar10):
+    image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
+    out = cifar10 / "set"
+    writers.write_image_set(image_set, out, progress=False)
+    given = {"train_records": "set/other/train.tfrecord", "test_records": "set/other/train.tfrecord", "batch_size": 4}
+    writers.write_labelled(*labelled, out / "other" / "train.tfrecord", progress=False)
+    assert data.load("records", cifar10, **given).class_names == ("0", "1", "2", "3")
+    assert data.load("set", cifar10).class_names == tuple(image_set.class_names)
+    for name in ("train", "test"):
+        writers.write_labelled(*labelled, out / f"{name}.tfrecord", progress=False)
+    loaded = data.load("set", cifar10, batch_size=4)
+    assert loaded.class_names == ("0", "1", "2", "3")
+    assert not (out / "records.json").exists()

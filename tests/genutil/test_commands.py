@@ -45,6 +45,8 @@ def test_a_ring_under_another_name_is_told(tmp_path, capsys):
         ("records", ["--output_dir", "o"], "give one of --image_dir"),
         ("records", ["--output_dir", "o", "--image_dir", "i"], "belong together"),
         ("records", ["--data", "digits"], "--output_dir"),
+        ("records", ["--output_dir", "o", "--data", "digits", "--shards", "-3"], "files, not -3"),
+        ("records", ["--output_dir", "o", "--data", "digits", "--shards", "0"], "files, not 0"),
         ("records", ["--output_dir", "o", "--raw_data_dir", "nowhere"], "there is no nowhere"),
         ("records", ["--output_dir", "o", "--data", "elephants", "--data_dir", "."], "there is no data set elephants"),
     ],
