@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -107,7 +109,7 @@ def make_index(files: Sequence[Path]) -> Index:
     """
     cache = files[0].parent / f".{files[0].name}.index.npz"
     stamp = json.dumps([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files])
-    with suppress(OSError, ValueError, KeyError), np.load(cache, allow_pickle=False) as kept:
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(cache, allow_pickle=False) as kept:
         if str(kept["stamp"]) == stamp:
             return Index(tuple(files), str(kept["form"]), kept["number"], kept["frame"], kept["label"])
     index = _read_index(files)
@@ -116,10 +118,14 @@ def make_index(files: Sequence[Path]) -> Index:
 
 
 def _keep(cache: Path, stamp: str, index: Index) -> None:
-    temporary = cache.with_name(f"{cache.name}.tmp.npz")
+    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp.npz")
+    arrays = {"form": index.form, "number": index.file, "frame": index.frame, "label": index.label}
     with suppress(OSError):
-        np.savez(temporary, stamp=stamp, form=index.form, number=index.file, frame=index.frame, label=index.label)
-        temporary.replace(cache)
+        try:
+            np.savez(temporary, stamp=stamp, **arrays)
+            temporary.replace(cache)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _read_index(files: Sequence[Path]) -> Index:

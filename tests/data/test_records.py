@@ -189,8 +189,28 @@ def test_an_index_is_kept_and_made_anew_for_changed_files(raw):
     assert make_index(files).label.tolist() == first.label.tolist()
     write_raw(files[0], range(200, 203))
     assert len(make_index(files)) == 40 - 8 + 3
-    kept[0].write_bytes(b"no index")
-    assert len(make_index(files)) == 35
+    whole = kept[0].read_bytes()
+    for content in (b"no index", b"", b"PK\x03\x04 no zip", whole[: len(whole) // 2]):
+        kept[0].write_bytes(content)
+        assert len(make_index(files)) == 35
+        assert kept[0].read_bytes() == whole, "made anew"
+
+
+def test_an_index_is_written_by_each_process_for_itself_and_whole(raw, monkeypatch):
+    files = record_files(raw / "squares" / "train")
+    names = set()
+
+    def full_disk(path, **arrays):
+        path.write_bytes(b"half")
+        names.add(path.name)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "savez", full_disk)
+    for process in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        assert len(make_index(files)) == 40
+    assert len(names) == 2
+    assert not list(files[0].parent.glob(".*"))
 
 
 def place(path: Path, number: int) -> int:
