@@ -33,6 +33,7 @@ TRAIN, TEST = ("train",), ("validation", "val", "test")
 SUFFIXES = (".tfrecord", ".tfrecords")
 SHARD = re.compile(r"(?P<name>.+)-(?P<shard>\d+)-of-(?P<shards>\d+)(?P<suffix>(\.tfrecords?)?)", re.ASCII)
 DESCRIPTION = "records.json"
+MOST_CLASSES = 100_000
 MEMORY_BYTES = 4 * 2**30
 """Raw images of one size are kept in memory up to so many bytes; more, or others, are read one at a time."""
 
@@ -63,7 +64,8 @@ def record_files(place: Path, names: Sequence[str] = ()) -> list[Path]:
         found = sorted(path for path in place.iterdir() if path.is_file() and _is_record_file(path.name, names))
         _check_one_set(place, found)
         return found
-    return sorted(place.parent.glob(place.name)) if place.parent.is_dir() else []
+    found = place.parent.glob(place.name) if place.parent.is_dir() else []
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def _is_record_file(name: str, names: Sequence[str]) -> bool:
@@ -150,9 +152,9 @@ def _read_index(files: Sequence[Path]) -> Index:
 
 
 class RecordImages:
-    """A `Source`: the images of some record files, in their order."""
+    """A `Source`: the images of some record files, in their order; raw ones as they are where `channels` is None."""
 
-    def __init__(self, index: Index, channels: int, label_offset: int) -> None:
+    def __init__(self, index: Index, channels: int | None, label_offset: int) -> None:
         self.channels = channels
         self.form = index.form
         self.labels = torch.from_numpy(index.label) - label_offset
@@ -183,14 +185,16 @@ def raw_pixels(features: dict[str, Any]) -> Tensor:
     if missing:
         raise ValueError(f"there is no {missing[0]}")
     (height,), (width,), data = features["height"], features["width"], features["image/raw"]
+    if min(height, width) < 1:
+        raise ValueError(f"{height}x{width} is no size of an image")
     channels, rest = divmod(len(data), height * width)
     if rest or channels not in MODES:
         raise ValueError(f"image/raw has {len(data)} bytes for {height}x{width} pixels")
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(height, width, channels).permute(2, 0, 1)
 
 
-def _channels(pixels: Tensor, channels: int) -> Tensor:
-    if len(pixels) == channels:
+def _channels(pixels: Tensor, channels: int | None) -> Tensor:
+    if channels in (None, len(pixels)):
         return pixels
     if len(pixels) != 1:
         raise ValueError(f"the image has {len(pixels)} channels, not {channels}")
@@ -248,14 +252,24 @@ def _class_names(indices: tuple[Index, Index], offset: int, described: dict[str,
     lowest = min(int(index.label.min()) for index in indices) - offset
     if lowest < 0:
         raise ValueError(f"the least label is {lowest + offset}, and label_offset is {offset}")
-    highest = max(int(index.label.max()) for index in indices) - offset
-    names = described.get("class_names")
-    return names if names else [str(label) for label in range(highest + 1)]
+    if names := described.get("class_names"):
+        return names
+    index = max(indices, key=lambda index: index.label.max())
+    place = int(index.label.argmax())
+    highest = int(index.label[place]) - offset
+    if highest >= MOST_CLASSES:
+        path, frame = index.files[index.file[place]], Frame(*index.frame[place].tolist())
+        read_record(path, frame)  # a damaged record is called so
+        raise ValueError(
+            f"{path}: the record at byte {frame.offset - HEAD} has the label {highest + offset}, "
+            f"and there are at most {MOST_CLASSES} classes"
+        )
+    return [str(label) for label in range(highest + 1)]
 
 
 def _raw_set(request: Request, indices: tuple[Index, Index], described: dict[str, Any]) -> ImageSet:
     offset = request.label_offset or 0
-    first = raw_pixels(parse(read_record(indices[0].files[0], Frame(*indices[0].frame[0].tolist()))))
+    first = RecordImages(indices[0], None, offset).decode(0)
     sources = [RecordImages(index, len(first), offset) for index in indices]
     size = first.shape[1]
     total = sum(map(len, indices)) * first.numel()
