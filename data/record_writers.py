@@ -9,6 +9,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -25,7 +26,7 @@ from data.folders import FolderImages
 from data.record_files import Features, write_records
 from data.records import DESCRIPTION, description
 from data.sources import Images, ImageSet, MemoryImages
-from data.streams import process_context
+from data.streams import end_with_parent, process_context
 
 TRAIN_ARCHIVE, VALIDATION_ARCHIVE = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 VALIDATION_LABELS = "synset_labels.txt"
@@ -250,6 +251,8 @@ def _written(records: Records, jobs: Sequence[tuple[Path, np.ndarray]], processe
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise ValueError("a writing process ended (out of memory?); call again to go on") from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -262,6 +265,7 @@ def _begin(records: Records) -> None:
     global _own
     _own = records
     torch.set_num_threads(1)
+    end_with_parent()
 
 
 def _work(path: Path, indices: np.ndarray) -> int:

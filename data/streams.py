@@ -179,10 +179,15 @@ def _begin_worker(number: int) -> None:
     # Ctrl-C is for the main process, which may still want batches
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.filterwarnings("ignore", module="PIL")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Let this process end when the one that asked for it has, however that came."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     # a worker's parent in the system's eyes is the fork server, which lives as long as its workers do
     multiprocessing.parent_process().join()
     os._exit(1)

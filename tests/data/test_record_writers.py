@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
 import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +23,7 @@ import data
 from data import record_writers as writers
 from data.sources import Request
 from tests.data import tfrecords
+from tests.data.test_streams import running
 
 
 def picture(number: int, mode: str = "RGB", size: tuple[int, int] = (12, 10)) -> Image.Image:
@@ -32,6 +41,14 @@ def labelled(tmp_path: Path) -> tuple[Path, Path]:
         picture(number, size=(8, 8)).save(images / f"{number}.png")
         (labels / f"{number}.txt").write_text(f" {number % 4}\n")
     return images, labels
+
+
+def waited(found: Callable[[], Any], seconds: float = 30) -> Any:
+    """What is found within some seconds, or what is then."""
+    deadline = time.monotonic() + seconds
+    while not found() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found()
 
 
 def left(folder: Path) -> list[str]:
@@ -224,6 +241,62 @@ def test_a_conversion_goes_on_however_its_folder_is_spelt(photographs, tmp_path,
     Path("birds/train/owl/owl_3.JPEG").rename("birds/train/crow/owl_3.JPEG")
     with pytest.raises(ValueError, match="made from other images"):
         writers.write_image_folders(Path("birds"), tmp_path / "out", 2, progress=False)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Records of a few bytes that note their process, then take long or end it."""
+
+    folder: Path
+    ends: bool
+
+    def __len__(self) -> int:
+        return 2
+
+    def fingerprint(self) -> str:
+        return "slow"
+
+    def record(self, index: int) -> dict:
+        (self.folder / str(os.getpid())).touch()
+        if self.ends:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+        return {}
+
+
+def test_a_writing_process_that_ends_is_told(tmp_path):
+    part = writers.Part(tmp_path / "out", Slow(tmp_path, ends=True), 2)
+    with pytest.raises(ValueError, match=r"a writing process ended .* call again"):
+        writers.write_parts(tmp_path / "out", {"train": part}, processes=2, progress=False)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from data import record_writers as writers
+from tests.data.test_record_writers import Slow
+
+if __name__ == "__main__":
+    part = writers.Part(Path(sys.argv[1], "out"), Slow(Path(sys.argv[1]), ends=False), 2)
+    writers.write_parts(part.folder, {"train": part}, processes=2, progress=False)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the states of processes from /proc")
+def test_writing_processes_end_with_their_program(tmp_path):
+    program, places = tmp_path / "program.py", tmp_path / "places"
+    program.write_text(PROGRAM)
+    places.mkdir()
+    root = str(Path(data.__file__).parents[1])
+    with subprocess.Popen([sys.executable, program, places], env={**os.environ, "PYTHONPATH": root}) as main:
+        workers = waited(lambda: len(found := [name for name in left(places) if name.isdecimal()]) == 2 and found)
+        main.kill()
+    gone = waited(lambda: not any(map(running, map(int, workers))))
+    for worker in map(int, workers):
+        if running(worker):
+            os.kill(worker, signal.SIGKILL)
+    assert workers
+    assert gone
 
 
 def test_faults_of_the_archives_are_named(archives, tmp_path):
