@@ -221,9 +221,11 @@ def _files(request: Request, place: str | None, names: Sequence[str]) -> list[Pa
         found, wanted = _split(request.folder, names), f"{request.folder}/{names[0]}*.tfrecord"
     else:
         path = Path(place).expanduser()
-        if not path.is_absolute() and not path.exists() and request.data_dir is not None:
+        found = record_files(path)
+        if not found and not path.is_absolute() and request.data_dir is not None:
             path = request.data_dir / path
-        found, wanted = record_files(path), str(path)
+            found = record_files(path)
+        wanted = str(path)
     if not found:
         raise FileNotFoundError(f"there are no TFRecord files at {wanted}")
     return found

@@ -145,6 +145,12 @@ def test_encoded_labels_count_from_one(encoded):
     assert seen(grey.test)[0].shape == (9, 1, 16, 16)
 
 
+def test_files_can_be_named_from_where_one_is(raw, monkeypatch):
+    monkeypatch.chdir(raw / "squares")
+    given = {"train_records": "train/train-*", "test_records": "test*", "batch_size": 8}
+    assert len(data.load("records", raw / "elsewhere", **given).train) == 5
+
+
 def test_files_can_be_named(raw):
     given = {"batch_size": 8, "test_records": str(raw / "squares" / "test*")}
     by_folder = data.load("records", raw, train_records="squares/train", **given)
