@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -24,7 +25,7 @@ from tqdm import tqdm
 from data.augmentation import PadCropFlip
 from data.folders import FolderImages
 from data.record_files import Features, write_records
-from data.records import DESCRIPTION, description
+from data.records import DESCRIPTION, MOST_CLASSES, description
 from data.sources import Images, ImageSet, MemoryImages
 from data.streams import end_with_parent, process_context
 
@@ -124,10 +125,9 @@ def _label(path: Path, image: Path) -> int:
         raise ValueError(f"the image {image.name} has no label: there is no {path}") from None
     except UnicodeDecodeError:
         raise ValueError(f"the label {path} is no text") from None
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"the label {path} must be an integer, not {text[:40]!r}") from None
+    if not re.fullmatch("[0-9]{1,6}", text) or int(text) >= MOST_CLASSES:
+        raise ValueError(f"the label {path} must be an integer from 0 to {MOST_CLASSES - 1}, not {text[:40]!r}")
+    return int(text)
 
 
 def write_labelled(image_dir: Path, label_dir: Path, path: Path, progress: bool = True) -> int:

@@ -82,6 +82,8 @@ def spoil(labelled, what):
             (labels / "7.txt").unlink()
         case "no integer":
             (labels / "7.txt").write_text("seven")
+        case "-3" | "1_0" | "100000" | "100000000000000000000":
+            (labels / "7.txt").write_text(what)
         case "binary label":
             (labels / "7.txt").write_bytes(b"\xff\xfe\x00")
         case "label alone":
@@ -103,7 +105,11 @@ def spoil(labelled, what):
     ("what", "words"),
     [
         ("missing label", r"the image 7\.png has no label: there is no .*7\.txt"),
-        ("no integer", r"the label .*7\.txt must be an integer, not 'seven'"),
+        ("no integer", r"the label .*7\.txt must be an integer from 0 to 99999, not 'seven'"),
+        ("-3", r"the label .*7\.txt must be an integer .* not '-3'"),
+        ("1_0", r"the label .*7\.txt must be an integer .* not '1_0'"),
+        ("100000", r"the label .*7\.txt must be an integer .* not '100000'"),
+        (f"1{'0' * 20}", r"the label .*7\.txt must be an integer .* not '100000000000000000000'"),
         ("binary label", r"the label .*7\.txt is no text"),
         ("label alone", r"the label .*99\.txt has no image"),
         ("two images", r"7\.(jpg|png) and 7\.(jpg|png) in .* would share the label 7\.txt"),
