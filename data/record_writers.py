@@ -144,8 +144,9 @@ def write_labelled(image_dir: Path, label_dir: Path, path: Path, progress: bool 
         mode = None
         for image_path, label in tqdm(pairs, desc=path.name, unit="image", disable=not progress):
             try:
-                with Image.open(image_path) as image:
-                    mode = mode or ("L" if image.mode in ("1", "L", "I;16") else "RGB")
+                with Image.open(image_path) as opened:
+                    image = _of_eight_bits(opened)
+                    mode = mode or ("L" if image.mode in ("1", "L") else "RGB")
                     pixels = np.asarray(image.convert(mode))
             except Exception as error:  # each of Pillow's formats has its own ways to fail
                 raise ValueError(f"{image_path} cannot be read as an image ({error})") from error
@@ -155,6 +156,13 @@ def write_labelled(image_dir: Path, label_dir: Path, path: Path, progress: bool 
     if other := description(path):
         other[0].unlink()
     return written
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits with its higher 8, where Pillow would clip; others as they are."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 # --- shards

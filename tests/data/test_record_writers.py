@@ -75,6 +75,14 @@ def test_grey_images_have_one_channel(labelled, tmp_path):
     assert {len(features["image/raw"]) for features in tfrecords.records(tmp_path / "grey.tfrecord")} == {64}
 
 
+def test_grey_images_of_16_bits_keep_the_higher_eight(labelled, tmp_path):
+    for path in labelled[0].iterdir():
+        Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024).save(path)
+    writers.write_labelled(*labelled, tmp_path / "grey.tfrecord", progress=False)
+    expected = np.arange(0, 256, 4, dtype=np.uint8).tobytes()
+    assert {features["image/raw"] for features in tfrecords.records(tmp_path / "grey.tfrecord")} == {expected}
+
+
 def spoil(labelled, what):
     images, labels = labelled
     match what:
