@@ -210,7 +210,9 @@ def write_parts(
 
 def _write_part(name: str, part: Part, processes: int, progress: bool) -> int:
     count = len(part.records)
-    order = np.random.default_rng(SHUFFLE_SEED).permutation(count) if name == "train" else np.arange(count)
+    # the newer generators may draw otherwise in another version of NumPy
+    shuffled = np.random.RandomState(SHUFFLE_SEED).permutation
+    order = shuffled(count) if name == "train" else np.arange(count)
     paths = [part.folder / shard_name(name, shard, part.shards) for shard in range(part.shards)]
     indices = np.array_split(order, part.shards)
     jobs = [(path, some) for path, some in zip(paths, indices, strict=True) if not path.exists()]
