@@ -237,8 +237,19 @@ def _check_plan(name: str, part: Part) -> None:
             "remove these files, or write into another folder"
         )
     for path in folder.glob(f".{name}-*.tmp"):
-        path.unlink()
+        if _ended(path.name.split(".")[-2]):
+            path.unlink(missing_ok=True)
     noted.write_text(json.dumps(plan), encoding="utf-8")
+
+
+def _ended(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    return False
 
 
 def _check_no_shards(path: Path) -> None:

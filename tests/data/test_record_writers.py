@@ -217,12 +217,16 @@ def test_an_interrupted_conversion_goes_on(archives, tmp_path):
     before = {path.name: path.stat().st_mtime_ns for path in (out / "train").glob("train*")}
     whole = (out / "train" / "train-00002-of-00004").read_bytes()
     (out / "train" / "train-00002-of-00004").unlink()
-    (out / "train" / ".train-00002-of-00004.4711.tmp").write_bytes(b"half")
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    (out / "train" / f".train-00002-of-00004.{gone.pid}.tmp").write_bytes(b"half")
+    of_another = out / "train" / f".train-00002-of-00004.{os.getppid()}.tmp"
+    of_another.write_bytes(b"being written")
     assert writers.write_imagenet(archives, out, **given) == {"train": 4, "validation": 0}
     after = {path.name: path.stat().st_mtime_ns for path in (out / "train").glob("train*")}
     assert {name for name in after if after[name] != before[name]} == {"train-00002-of-00004"}
     assert (out / "train" / "train-00002-of-00004").read_bytes() == whole
-    assert not list((out / "train").glob("*.tmp"))
+    assert list((out / "train").glob(".*.tmp")) == [of_another]
     with pytest.raises(ValueError, match="into another number of files"):
         writers.write_imagenet(archives, out, **(given | {"train_shards": 5}))
 
