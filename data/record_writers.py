@@ -517,7 +517,9 @@ class RawImages:
         return images.pixels[index] if isinstance(images, MemoryImages) else images.decode(index)
 
 
-def write_image_set(image_set: ImageSet, out: Path, shards: int = 1, progress: bool = True) -> dict[str, int]:
+def write_image_set(
+    image_set: ImageSet, out: Path, shards: int = 1, *, processes: int = 1, progress: bool = True
+) -> dict[str, int]:
     """Raw records of a data set's training and test images, in <out>/{train,test}.tfrecord or so many shards.
 
     Photographs in class folders become records in ImageNet's form, as `write_image_folders` makes them.
@@ -530,9 +532,8 @@ def write_image_set(image_set: ImageSet, out: Path, shards: int = 1, progress: b
         facts |= {"pad": augmentation.pad, "flip": augmentation.flip}
     parts = {"train": _records(image_set.train), "test": _records(image_set.test)}
     if shards != 1:
-        return write_parts(
-            out, {name: Part(out, records, shards) for name, records in parts.items()}, progress=progress, **facts
-        )
+        given = {name: Part(out, records, shards) for name, records in parts.items()}
+        return write_parts(out, given, processes=processes, progress=progress, **facts)
     out.mkdir(parents=True, exist_ok=True)
     paths = {name: out / f"{name}.tfrecord" for name in parts}
     for path in paths.values():

@@ -138,7 +138,7 @@ def _write(args: argparse.Namespace) -> dict[str, int]:
             processes=args.processes,
         )
     image_set = data.find(Request(args.data, args.data_dir, verify=args.verify == "true"))
-    return record_writers.write_image_set(image_set, out, shards)
+    return record_writers.write_image_set(image_set, out, shards, processes=args.processes)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"graphs": show_graphs, "records": write_records}

@@ -363,10 +363,10 @@ def test_class_folders_become_shards(photographs, tmp_path):
     assert alone == {"train": 9}
 
 
-@pytest.mark.parametrize("shards", [1, 3])
-def test_any_data_set_becomes_records_and_stays_itself(cifar10, shards):
+@pytest.mark.parametrize(("shards", "processes"), [(1, 1), (3, 1), (3, 2)])
+def test_any_data_set_becomes_records_and_stays_itself(cifar10, shards, processes):
     image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
-    written = writers.write_image_set(image_set, cifar10 / "copy", shards, progress=False)
+    written = writers.write_image_set(image_set, cifar10 / "copy", shards, processes=processes, progress=False)
     assert written == {"train": 60, "test": 20}
     original = data.load("cifar10", cifar10, verify=False, batch_size=20)
     copy = data.load("copy", cifar10, batch_size=20)

@@ -73,6 +73,9 @@ def test_records_under_the_flags_of_the_tensorflow_projects(tmp_path, monkeypatc
     words = ["--image_dir", "i", "--label_dir", "l", "--output_dir", "o", "--output_filename", "test.tfrecord"]
     commands.run("records", words)
     commands.run("records", ["--raw_data_dir", "r", "--local_scratch_dir", "s", "--processes", "3"])
+    monkeypatch.setattr(commands.record_writers, "write_image_set", lambda *given, **others: seen.append(others) or {})
+    commands.run("records", ["--data", "digits", "--output_dir", "o", "--shards", "4", "--processes", "3"])
+    assert seen[2] == {"processes": 3}
     assert [str(part) for part in seen[0]] == ["i", "l", "o/test.tfrecord"]
     assert [str(part) for part in seen[1][:2]] == ["r", "s"]
     assert seen[1][2] == {"train_shards": 1024, "validation_shards": 128, "processes": 3}
