@@ -108,7 +108,7 @@ def find_int(data: memoryview, key: bytes) -> int | None:
         for field, features in _fields(data):
             for entry_field, entry in _fields(features) if field == 1 else ():
                 parts = dict(_fields(entry)) if entry_field == 1 else {}
-                if bytes(parts.get(1, b"")) == key:
+                if parts.get(1) == key:
                     return _first_int(parts[2])
     except (IndexError, KeyError, TypeError, StopIteration) as error:
         raise ValueError("it is no tf.train.Example") from error
@@ -121,7 +121,8 @@ def _first_int(feature: memoryview) -> int:
     kind, value = next(iter(_fields(values)))
     if isinstance(value, memoryview):
         value, _ = _varint(value, 0)
-    assert kind == 1
+    if kind != 1 or value >= 1 << 64:
+        raise TypeError(f"the number {value} in field {kind}")
     return value - (1 << 64) if value >= 1 << 63 else value
 
 

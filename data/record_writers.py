@@ -6,12 +6,14 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,9 +25,9 @@ from tqdm import tqdm
 from data.augmentation import PadCropFlip
 from data.folders import FolderImages
 from data.record_files import Features, write_records
-from data.records import DESCRIPTION
+from data.records import DESCRIPTION, MOST_CLASSES, description
 from data.sources import Images, ImageSet, MemoryImages
-from data.streams import process_context
+from data.streams import end_with_parent, process_context
 
 TRAIN_ARCHIVE, VALIDATION_ARCHIVE = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 VALIDATION_LABELS = "synset_labels.txt"
@@ -35,10 +37,13 @@ SHUFFLE_SEED = 2019
 class Records(Protocol):
     """Records made one at a time, by index. Pickled once for each process."""
 
-    names: Sequence[str]
-    """What each record is made from, unchanged from one call to the next."""
+    def __len__(self) -> int: ...
 
     def record(self, index: int) -> Features: ...
+
+    def fingerprint(self) -> str:
+        """The same for the same records, wherever they are made from; of others it differs."""
+        ...
 
 
 def raw_record(pixels: np.ndarray, label: int) -> Features:
@@ -120,10 +125,9 @@ def _label(path: Path, image: Path) -> int:
         raise ValueError(f"the image {image.name} has no label: there is no {path}") from None
     except UnicodeDecodeError:
         raise ValueError(f"the label {path} is no text") from None
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"the label {path} must be an integer, not {text[:40]!r}") from None
+    if not re.fullmatch("[0-9]{1,6}", text) or int(text) >= MOST_CLASSES:
+        raise ValueError(f"the label {path} must be an integer from 0 to {MOST_CLASSES - 1}, not {text[:40]!r}")
+    return int(text)
 
 
 def write_labelled(image_dir: Path, label_dir: Path, path: Path, progress: bool = True) -> int:
@@ -133,20 +137,32 @@ def write_labelled(image_dir: Path, label_dir: Path, path: Path, progress: bool 
     cannot be read; no file is left then.
     """
     pairs = label_pairs(image_dir, label_dir)
+    _check_no_shards(path)
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def records() -> Iterator[Features]:
         mode = None
         for image_path, label in tqdm(pairs, desc=path.name, unit="image", disable=not progress):
             try:
-                with Image.open(image_path) as image:
-                    mode = mode or ("L" if image.mode in ("1", "L", "I;16") else "RGB")
+                with Image.open(image_path) as opened:
+                    image = _of_eight_bits(opened)
+                    mode = mode or ("L" if image.mode in ("1", "L") else "RGB")
                     pixels = np.asarray(image.convert(mode))
             except Exception as error:  # each of Pillow's formats has its own ways to fail
                 raise ValueError(f"{image_path} cannot be read as an image ({error})") from error
             yield raw_record(pixels, label)
 
-    return write_records(path, records())
+    written = write_records(path, records())
+    if other := description(path):
+        other[0].unlink()
+    return written
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits with its higher 8, where Pillow would clip; others as they are."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 # --- shards
@@ -156,53 +172,93 @@ def shard_name(name: str, shard: int, shards: int) -> str:
     return f"{name}-{shard:05d}-of-{shards:05d}"
 
 
-def write_shards(
-    records: Records,
-    folder: Path,
-    name: str,
-    shards: int,
+class Part(NamedTuple):
+    """Records that belong into so many files of a folder."""
+
+    folder: Path
+    records: Records
+    shards: int
+
+
+def write_parts(
+    out: Path,
+    parts: Mapping[str, Part],
     *,
-    shuffle: bool,
     processes: int = 1,
     progress: bool = True,
-) -> int:
-    """Write records into `shards` files of `folder`, those that are not there yet; the number of records written.
+    **facts: Any,
+) -> dict[str, int]:
+    """Write the files of each part, such as train, that are not there yet, and beside them in `out` what they are.
 
-    Every record is in one file. `shuffle` deals them out at random, always in the same way. Files appear whole; a
-    call that was interrupted goes on with what is missing.
+    Every record is in one file. Training records are dealt out at random, always in the same way. Files appear whole;
+    a call that was interrupted goes on with what is missing. Returns the number of records written of each part.
 
-    Raises ValueError where the folder holds files of this name made from other records or into another number.
+    Raises ValueError, before anything is written, where a folder holds files of that name made from other records or
+    into another number, be it a file without a number.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    count = len(records.names)
-    if not 1 <= shards <= count:
-        raise ValueError(f"{count} records fit into 1 to {count} files, not {shards}")
-    _check_plan(folder, name, records, shards)
-    order = np.random.default_rng(SHUFFLE_SEED).permutation(count) if shuffle else np.arange(count)
-    parts = np.array_split(order, shards)
-    missing = [shard for shard in range(shards) if not (folder / shard_name(name, shard, shards)).exists()]
-    done = count - sum(len(parts[shard]) for shard in missing)
-    jobs = [(folder / shard_name(name, shard, shards), parts[shard]) for shard in missing]
-    with tqdm(total=count, initial=done, desc=name, unit="image", disable=not progress) as bar:
-        for written in _written(records, jobs, processes):
+    for name, part in parts.items():
+        count = len(part.records)
+        if not 1 <= part.shards <= count:
+            raise ValueError(f"{count} {name} records fit into 1 to {count} files, not {part.shards}")
+    for name, part in parts.items():
+        _check_plan(name, part)
+    (out / DESCRIPTION).unlink(missing_ok=True)
+    written = {name: _write_part(name, part, processes, progress) for name, part in parts.items()}
+    describe(out, [part.folder / name for name, part in parts.items()], **facts)
+    return written
+
+
+def _write_part(name: str, part: Part, processes: int, progress: bool) -> int:
+    count = len(part.records)
+    # the newer generators may draw otherwise in another version of NumPy
+    shuffled = np.random.RandomState(SHUFFLE_SEED).permutation
+    order = shuffled(count) if name == "train" else np.arange(count)
+    paths = [part.folder / shard_name(name, shard, part.shards) for shard in range(part.shards)]
+    indices = np.array_split(order, part.shards)
+    jobs = [(path, some) for path, some in zip(paths, indices, strict=True) if not path.exists()]
+    missing = sum(len(some) for _, some in jobs)
+    with tqdm(total=count, initial=count - missing, desc=name, unit="image", disable=not progress) as bar:
+        for written in _written(part.records, jobs, processes):
             bar.update(written)
-    return count - done
+    return missing
 
 
-def _check_plan(folder: Path, name: str, records: Records, shards: int) -> None:
+def _check_plan(name: str, part: Part) -> None:
     """Note what the files are made from, or compare it with what was noted."""
-    names = hashlib.sha256("\n".join(records.names).encode("utf-8", "surrogateescape")).hexdigest()
-    plan = {"records": len(records.names), "shards": shards, "made_from": names}
+    folder = part.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = {"records": len(part.records), "shards": part.shards, "made_from": part.records.fingerprint()}
     noted = folder / f".{name}.plan.json"
-    found = sorted(folder.glob(f"{name}-*-of-*"))
-    if found and (not noted.exists() or json.loads(noted.read_text(encoding="utf-8")) != plan):
+    found = [*folder.glob(f"{name}.tfrecord"), *sorted(folder.glob(f"{name}-*-of-*"))]
+    known = noted.exists() and json.loads(noted.read_text(encoding="utf-8")) == plan
+    if found and (not known or found[0].suffix == ".tfrecord"):
         raise ValueError(
             f"{folder} holds {found[0].name}, made from other images or into another number of files: "
             "remove these files, or write into another folder"
         )
     for path in folder.glob(f".{name}-*.tmp"):
-        path.unlink()
+        if _ended(path.name.split(".")[-2]):
+            path.unlink(missing_ok=True)
     noted.write_text(json.dumps(plan), encoding="utf-8")
+
+
+def _ended(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    return False
+
+
+def _check_no_shards(path: Path) -> None:
+    """That a file which is to hold all records stands alone."""
+    if found := sorted(path.parent.glob(f"{path.stem}-*-of-*")):
+        raise ValueError(
+            f"{path.parent} holds {found[0].name}, which would be read together with {path.name}: "
+            "remove these files, or write into another folder"
+        )
 
 
 def _written(records: Records, jobs: Sequence[tuple[Path, np.ndarray]], processes: int) -> Iterator[int]:
@@ -216,6 +272,8 @@ def _written(records: Records, jobs: Sequence[tuple[Path, np.ndarray]], processe
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise ValueError("a writing process ended (out of memory?); call again to go on") from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -228,6 +286,7 @@ def _begin(records: Records) -> None:
     global _own
     _own = records
     torch.set_num_threads(1)
+    end_with_parent()
 
 
 def _work(path: Path, indices: np.ndarray) -> int:
@@ -238,9 +297,12 @@ def _write_shard(records: Records, path: Path, indices: np.ndarray) -> int:
     return write_records(path, (records.record(int(index)) for index in indices))
 
 
-def describe(folder: Path, **facts: Any) -> None:
-    """Note beside record files what a reader of the images wants to know: names of the classes, mean, deviation."""
-    folder.mkdir(parents=True, exist_ok=True)
+def describe(folder: Path, files: Sequence[Path], **facts: Any) -> None:
+    """Note in a folder what a reader of the images wants to know: names of the classes, mean, deviation.
+
+    `files` are those in it that this holds of, without the number of a shard and the suffix.
+    """
+    facts["files"] = [file.relative_to(folder).as_posix() for file in files]
     temporary = folder / f".{DESCRIPTION}.{os.getpid()}.tmp"
     temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     temporary.replace(folder / DESCRIPTION)
@@ -264,6 +326,22 @@ class Photographs:
     synsets: Sequence[str]
     archive: Path | None = None
     places: Sequence[tuple[int, int]] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def fingerprint(self) -> str:
+        """Of name, size and class of each; paths as seen from the folder that holds all of them."""
+        if self.archive is None:
+            root = os.path.commonpath(self.names)
+            names = [os.path.relpath(name, root) for name in self.names]
+            sizes = map(os.path.getsize, self.names)
+        else:
+            names, sizes = self.names, (size for _, size in self.places)
+        digest = hashlib.sha256(json.dumps([*self.synsets]).encode())
+        for photograph in zip(names, sizes, self.labels, strict=True):
+            digest.update(json.dumps(photograph).encode())
+        return digest.hexdigest()
 
     def record(self, index: int) -> Features:
         label = self.labels[index]
@@ -300,19 +378,8 @@ def write_image_folders(
     for name, photographs in found.items():
         if photographs.synsets != names:
             raise ValueError(f"the classes of {splits[name]} are not those of {splits['train']}")
-    describe(out, class_names=names)
-    return {
-        name: write_shards(
-            photographs,
-            out / name,
-            name,
-            min(shards, len(photographs.names)),
-            shuffle=name == "train",
-            processes=processes,
-            progress=progress,
-        )
-        for name, photographs in found.items()
-    }
+    parts = {name: Part(out / name, photographs, min(shards, len(photographs))) for name, photographs in found.items()}
+    return write_parts(out, parts, processes=processes, progress=progress, class_names=names)
 
 
 class _Part(io.RawIOBase):
@@ -415,20 +482,11 @@ def write_imagenet(
             raise FileNotFoundError(f"there is no {raw / name}")
     train = training_archive(raw / TRAIN_ARCHIVE, progress)
     validation = validation_archive(raw / VALIDATION_ARCHIVE, raw / VALIDATION_LABELS, train.synsets)
-    describe(out, class_names=list(train.synsets))
-    parts = {"train": (train, train_shards), "validation": (validation, validation_shards)}
-    return {
-        name: write_shards(
-            photographs,
-            out / name,
-            name,
-            shards,
-            shuffle=name == "train",
-            processes=processes,
-            progress=progress,
-        )
-        for name, (photographs, shards) in parts.items()
+    parts = {
+        "train": Part(out / "train", train, train_shards),
+        "validation": Part(out / "validation", validation, validation_shards),
     }
+    return write_parts(out, parts, processes=processes, progress=progress, class_names=list(train.synsets))
 
 
 # --- any data set
@@ -440,9 +498,16 @@ class RawImages:
 
     images: Images
 
-    @property
-    def names(self) -> Sequence[str]:
-        return [str(label) for label in self.images.labels.tolist()]
+    def __len__(self) -> int:
+        return len(self.images.labels)
+
+    def fingerprint(self) -> str:
+        """Of labels and pixels; of images that are read one at a time, of their labels and kind."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images.labels))
+        if isinstance(self.images, MemoryImages):
+            digest.update(np.ascontiguousarray(self.images.pixels))
+        digest.update(type(self.images).__name__.encode())
+        return digest.hexdigest()
 
     def record(self, index: int) -> Features:
         return raw_record(self._pixels(index).permute(1, 2, 0).numpy(), int(self.images.labels[index]))
@@ -452,25 +517,37 @@ class RawImages:
         return images.pixels[index] if isinstance(images, MemoryImages) else images.decode(index)
 
 
-def write_image_set(image_set: ImageSet, out: Path, shards: int = 1, progress: bool = True) -> dict[str, int]:
+def write_image_set(
+    image_set: ImageSet, out: Path, shards: int = 1, *, processes: int = 1, progress: bool = True
+) -> dict[str, int]:
     """Raw records of a data set's training and test images, in <out>/{train,test}.tfrecord or so many shards.
 
     Photographs in class folders become records in ImageNet's form, as `write_image_folders` makes them.
     Returns the number of records written of each part.
     """
-    out.mkdir(parents=True, exist_ok=True)
     augmentation = image_set.augmentation
-    moves = {"pad": augmentation.pad, "flip": augmentation.flip} if isinstance(augmentation, PadCropFlip) else {}
-    facts = {"class_names": list(image_set.class_names), "mean": image_set.mean, "std": image_set.std, **moves}
-    describe(out, image_size=image_set.image_size, **facts)
+    facts: dict[str, Any] = {"class_names": list(image_set.class_names), "image_size": image_set.image_size}
+    facts |= {"mean": image_set.mean, "std": image_set.std}
+    if isinstance(augmentation, PadCropFlip):
+        facts |= {"pad": augmentation.pad, "flip": augmentation.flip}
+    parts = {"train": _records(image_set.train), "test": _records(image_set.test)}
+    if shards != 1:
+        given = {name: Part(out, records, shards) for name, records in parts.items()}
+        return write_parts(out, given, processes=processes, progress=progress, **facts)
+    out.mkdir(parents=True, exist_ok=True)
+    paths = {name: out / f"{name}.tfrecord" for name in parts}
+    for path in paths.values():
+        _check_no_shards(path)
+    (out / DESCRIPTION).unlink(missing_ok=True)
     written = {}
-    for name, images in (("train", image_set.train), ("test", image_set.test)):
-        records: Records = RawImages(images)
-        if isinstance(images, FolderImages):
-            records = Photographs(images.paths(), images.labels.tolist(), images.class_names)
-        if shards > 1:
-            written[name] = write_shards(records, out, name, shards, shuffle=name == "train", progress=progress)
-            continue
-        order = tqdm(range(len(images.labels)), desc=name, unit="image", disable=not progress)
-        written[name] = write_records(out / f"{name}.tfrecord", map(records.record, order))
+    for name, records in parts.items():
+        order = tqdm(range(len(records)), desc=name, unit="image", disable=not progress)
+        written[name] = write_records(paths[name], map(records.record, order))
+    describe(out, [out / name for name in parts], **facts)
     return written
+
+
+def _records(images: Images) -> Records:
+    if isinstance(images, FolderImages):
+        return Photographs(images.paths(), images.labels.tolist(), images.class_names)
+    return RawImages(images)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -28,7 +31,9 @@ from data.sources import ImageSet, MemoryImages, Request, UnreadableImageError
 LABELS = {b"label": "raw", b"image/class/label": "encoded"}
 TRAIN, TEST = ("train",), ("validation", "val", "test")
 SUFFIXES = (".tfrecord", ".tfrecords")
+SHARD = re.compile(r"(?P<name>.+)-(?P<shard>\d+)-of-(?P<shards>\d+)(?P<suffix>(\.tfrecords?)?)", re.ASCII)
 DESCRIPTION = "records.json"
+MOST_CLASSES = 100_000
 MEMORY_BYTES = 4 * 2**30
 """Raw images of one size are kept in memory up to so many bytes; more, or others, are read one at a time."""
 
@@ -51,21 +56,39 @@ def record_files(place: Path, names: Sequence[str] = ()) -> list[Path]:
     """The record files that `place` means, sorted: itself, those in a folder, or those that match it as a pattern.
 
     In a folder: every file named *.tfrecord or *.tfrecords or <name>-00000-of-00008, for each of `names` where given.
+    Raises ValueError where these are no whole set of files, or more than one.
     """
     if place.is_file():
         return [place]
     if place.is_dir():
-        return sorted(path for path in place.iterdir() if path.is_file() and _is_record_file(path.name, names))
-    return sorted(place.parent.glob(place.name)) if place.parent.is_dir() else []
+        found = sorted(path for path in place.iterdir() if path.is_file() and _is_record_file(path.name, names))
+        _check_one_set(place, found)
+        return found
+    found = place.parent.glob(place.name) if place.parent.is_dir() else []
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def _is_record_file(name: str, names: Sequence[str]) -> bool:
     if name.startswith("."):
         return False
-    stem, _, count = name.rpartition("-of-")
-    sharded = count.isdecimal() and stem.rpartition("-")[2].isdecimal()
     own = name.startswith(tuple(names)) if names else True
-    return own and (sharded or name.endswith(SUFFIXES))
+    return own and (name.endswith(SUFFIXES) or SHARD.fullmatch(name) is not None)
+
+
+def _check_one_set(folder: Path, files: Sequence[Path]) -> None:
+    shards = [SHARD.fullmatch(path.name) for path in files]
+    kinds = [shard.group("name", "shards", "suffix") if shard else () for shard in shards]
+    sets = {kind: path.name for kind, path in zip(kinds, files, strict=True)}
+    if len(sets) > 1:
+        one, other, *_ = sets.values()
+        raise ValueError(f"{folder} holds two sets of files: {one} and {other} belong to different ones")
+    if not any(sets):
+        return
+    name, count, suffix = kinds[0]
+    there = {int(shard["shard"]) for shard in shards}
+    missing = next((number for number in range(int(count)) if number not in there), None)
+    if missing is not None:
+        raise ValueError(f"{folder} lacks {name}-{missing:05d}-of-{count}{suffix}: its conversion was not finished")
 
 
 def holds_records(folder: Path) -> bool:
@@ -88,7 +111,7 @@ def make_index(files: Sequence[Path]) -> Index:
     """
     cache = files[0].parent / f".{files[0].name}.index.npz"
     stamp = json.dumps([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files])
-    with suppress(OSError, ValueError, KeyError), np.load(cache, allow_pickle=False) as kept:
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(cache, allow_pickle=False) as kept:
         if str(kept["stamp"]) == stamp:
             return Index(tuple(files), str(kept["form"]), kept["number"], kept["frame"], kept["label"])
     index = _read_index(files)
@@ -97,10 +120,14 @@ def make_index(files: Sequence[Path]) -> Index:
 
 
 def _keep(cache: Path, stamp: str, index: Index) -> None:
-    temporary = cache.with_name(f"{cache.name}.tmp.npz")
+    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp.npz")
+    arrays = {"form": index.form, "number": index.file, "frame": index.frame, "label": index.label}
     with suppress(OSError):
-        np.savez(temporary, stamp=stamp, form=index.form, number=index.file, frame=index.frame, label=index.label)
-        temporary.replace(cache)
+        try:
+            np.savez(temporary, stamp=stamp, **arrays)
+            temporary.replace(cache)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _read_index(files: Sequence[Path]) -> Index:
@@ -125,9 +152,9 @@ def _read_index(files: Sequence[Path]) -> Index:
 
 
 class RecordImages:
-    """A `Source`: the images of some record files, in their order."""
+    """A `Source`: the images of some record files, in their order; raw ones as they are where `channels` is None."""
 
-    def __init__(self, index: Index, channels: int, label_offset: int) -> None:
+    def __init__(self, index: Index, channels: int | None, label_offset: int) -> None:
         self.channels = channels
         self.form = index.form
         self.labels = torch.from_numpy(index.label) - label_offset
@@ -158,14 +185,16 @@ def raw_pixels(features: dict[str, Any]) -> Tensor:
     if missing:
         raise ValueError(f"there is no {missing[0]}")
     (height,), (width,), data = features["height"], features["width"], features["image/raw"]
+    if min(height, width) < 1:
+        raise ValueError(f"{height}x{width} is no size of an image")
     channels, rest = divmod(len(data), height * width)
     if rest or channels not in MODES:
         raise ValueError(f"image/raw has {len(data)} bytes for {height}x{width} pixels")
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(height, width, channels).permute(2, 0, 1)
 
 
-def _channels(pixels: Tensor, channels: int) -> Tensor:
-    if len(pixels) == channels:
+def _channels(pixels: Tensor, channels: int | None) -> Tensor:
+    if channels in (None, len(pixels)):
         return pixels
     if len(pixels) != 1:
         raise ValueError(f"the image has {len(pixels)} channels, not {channels}")
@@ -182,7 +211,8 @@ def read(request: Request) -> ImageSet:
     indices = make_index(train), make_index(test)
     if indices[0].form != indices[1].form:
         raise ValueError(f"{train[0]} holds {indices[0].form} images and {test[0]} {indices[1].form} ones")
-    described = _description(train[0])
+    found = description(train[0])
+    described = found[1] if found else {}
     return _raw_set(request, indices, described) if indices[0].form == "raw" else _encoded(request, indices, described)
 
 
@@ -191,40 +221,57 @@ def _files(request: Request, place: str | None, names: Sequence[str]) -> list[Pa
         found, wanted = _split(request.folder, names), f"{request.folder}/{names[0]}*.tfrecord"
     else:
         path = Path(place).expanduser()
-        if not path.is_absolute() and not path.exists() and request.data_dir is not None:
+        found = record_files(path)
+        if not found and not path.is_absolute() and request.data_dir is not None:
             path = request.data_dir / path
-        found, wanted = record_files(path), str(path)
+            found = record_files(path)
+        wanted = str(path)
     if not found:
         raise FileNotFoundError(f"there are no TFRecord files at {wanted}")
     return found
 
 
-def _description(file: Path) -> dict[str, Any]:
-    """What our writer noted beside its files, or beside their folder; nothing for the files of others."""
+def description(file: Path) -> tuple[Path, dict[str, Any]] | None:
+    """What our writer noted of a file, in its folder or the one above, and where; None for the files of others."""
+    shard = SHARD.fullmatch(file.name)
+    stem = shard["name"] if shard else file.stem
     for folder in (file.parent, file.parent.parent):
+        place = folder / DESCRIPTION
         with suppress(FileNotFoundError):
             try:
-                described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+                described = json.loads(place.read_text(encoding="utf-8"))
             except ValueError as error:
-                raise ValueError(f"{folder / DESCRIPTION} is no JSON ({error})") from error
+                raise ValueError(f"{place} is no JSON ({error})") from error
             if not isinstance(described, dict):
-                raise ValueError(f"{folder / DESCRIPTION} holds no object")
-            return described
-    return {}
+                raise ValueError(f"{place} holds no object")
+            part = file.parent.relative_to(folder) / stem
+            if part.as_posix() in described.get("files", []):
+                return place, described
+    return None
 
 
 def _class_names(indices: tuple[Index, Index], offset: int, described: dict[str, Any]) -> list[str]:
     lowest = min(int(index.label.min()) for index in indices) - offset
     if lowest < 0:
         raise ValueError(f"the least label is {lowest + offset}, and label_offset is {offset}")
-    highest = max(int(index.label.max()) for index in indices) - offset
-    names = described.get("class_names")
-    return names if names else [str(label) for label in range(highest + 1)]
+    if names := described.get("class_names"):
+        return names
+    index = max(indices, key=lambda index: index.label.max())
+    place = int(index.label.argmax())
+    highest = int(index.label[place]) - offset
+    if highest >= MOST_CLASSES:
+        path, frame = index.files[index.file[place]], Frame(*index.frame[place].tolist())
+        read_record(path, frame)  # a damaged record is called so
+        raise ValueError(
+            f"{path}: the record at byte {frame.offset - HEAD} has the label {highest + offset}, "
+            f"and there are at most {MOST_CLASSES} classes"
+        )
+    return [str(label) for label in range(highest + 1)]
 
 
 def _raw_set(request: Request, indices: tuple[Index, Index], described: dict[str, Any]) -> ImageSet:
     offset = request.label_offset or 0
-    first = raw_pixels(parse(read_record(indices[0].files[0], Frame(*indices[0].frame[0].tolist()))))
+    first = RecordImages(indices[0], None, offset).decode(0)
     sources = [RecordImages(index, len(first), offset) for index in indices]
     size = first.shape[1]
     total = sum(map(len, indices)) * first.numel()

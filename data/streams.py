@@ -84,7 +84,8 @@ class Jobs(Sampler[Job]):
 class StreamLoader:
     """Batches of some images of a `Source`: those of `indices` (int64 [n]).
 
-    Training shuffles. Images are cropped as in evaluation where there is no `augmentation`.
+    Training shuffles. Images are cropped as in evaluation where there is no `augmentation`. Grey images are repeated
+    to the channels of `settings`.
     An unreadable image raises ValueError with its name, or is left out and counted (`skip_unreadable`).
     One epoch runs at a time: a new one ends the one before.
     """
@@ -141,7 +142,7 @@ class StreamLoader:
 
     def _batch(self, images: Tensor, indices: Tensor, total: int) -> Batch:
         settings = self.settings
-        on_device = images.to(settings.device, non_blocking=True)
+        on_device = images.to(settings.device, non_blocking=True).expand(-1, len(settings.mean), -1, -1)
         labels = self.source.labels[indices].to(settings.device)
         if settings.standardise:
             mean, deviation = own_statistics(on_device)
@@ -178,10 +179,15 @@ def _begin_worker(number: int) -> None:
     # Ctrl-C is for the main process, which may still want batches
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.filterwarnings("ignore", module="PIL")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Let this process end when the one that asked for it has, however that came."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     # a worker's parent in the system's eyes is the fork server, which lives as long as its workers do
     multiprocessing.parent_process().join()
     os._exit(1)

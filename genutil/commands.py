@@ -123,21 +123,22 @@ def write_records(words: Sequence[str]) -> None:
 
 def _write(args: argparse.Namespace) -> dict[str, int]:
     out = args.output_dir
+    shards = 1 if args.shards is None else args.shards
     if args.image_dir:
         path = out / args.output_filename
         return {str(path): record_writers.write_labelled(args.image_dir, args.label_dir, path)}
     if args.image_folder:
-        return record_writers.write_image_folders(args.image_folder, out, args.shards or 1, processes=args.processes)
+        return record_writers.write_image_folders(args.image_folder, out, shards, processes=args.processes)
     if args.raw_data_dir:
         return record_writers.write_imagenet(
             args.raw_data_dir,
             out,
-            train_shards=args.shards or 1024,
+            train_shards=1024 if args.shards is None else shards,
             validation_shards=args.validation_shards,
             processes=args.processes,
         )
     image_set = data.find(Request(args.data, args.data_dir, verify=args.verify == "true"))
-    return record_writers.write_image_set(image_set, out, args.shards or 1)
+    return record_writers.write_image_set(image_set, out, shards, processes=args.processes)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"graphs": show_graphs, "records": write_records}

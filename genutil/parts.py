@@ -217,5 +217,5 @@ def _as_user_error() -> Iterator[None]:
     """What `data` and `models` say of impossible requests, as the user's mistake."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"{str(error).removesuffix('.')}.") from error

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
 import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +23,7 @@ import data
 from data import record_writers as writers
 from data.sources import Request
 from tests.data import tfrecords
+from tests.data.test_streams import running
 
 
 def picture(number: int, mode: str = "RGB", size: tuple[int, int] = (12, 10)) -> Image.Image:
@@ -32,6 +41,14 @@ def labelled(tmp_path: Path) -> tuple[Path, Path]:
         picture(number, size=(8, 8)).save(images / f"{number}.png")
         (labels / f"{number}.txt").write_text(f" {number % 4}\n")
     return images, labels
+
+
+def waited(found: Callable[[], Any], seconds: float = 30) -> Any:
+    """What is found within some seconds, or what is then."""
+    deadline = time.monotonic() + seconds
+    while not found() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found()
 
 
 def left(folder: Path) -> list[str]:
@@ -58,6 +75,14 @@ def test_grey_images_have_one_channel(labelled, tmp_path):
     assert {len(features["image/raw"]) for features in tfrecords.records(tmp_path / "grey.tfrecord")} == {64}
 
 
+def test_grey_images_of_16_bits_keep_the_higher_eight(labelled, tmp_path):
+    for path in labelled[0].iterdir():
+        Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024).save(path)
+    writers.write_labelled(*labelled, tmp_path / "grey.tfrecord", progress=False)
+    expected = np.arange(0, 256, 4, dtype=np.uint8).tobytes()
+    assert {features["image/raw"] for features in tfrecords.records(tmp_path / "grey.tfrecord")} == {expected}
+
+
 def spoil(labelled, what):
     images, labels = labelled
     match what:
@@ -65,6 +90,8 @@ def spoil(labelled, what):
             (labels / "7.txt").unlink()
         case "no integer":
             (labels / "7.txt").write_text("seven")
+        case "-3" | "1_0" | "100000" | "100000000000000000000":
+            (labels / "7.txt").write_text(what)
         case "binary label":
             (labels / "7.txt").write_bytes(b"\xff\xfe\x00")
         case "label alone":
@@ -86,7 +113,11 @@ def spoil(labelled, what):
     ("what", "words"),
     [
         ("missing label", r"the image 7\.png has no label: there is no .*7\.txt"),
-        ("no integer", r"the label .*7\.txt must be an integer, not 'seven'"),
+        ("no integer", r"the label .*7\.txt must be an integer from 0 to 99999, not 'seven'"),
+        ("-3", r"the label .*7\.txt must be an integer .* not '-3'"),
+        ("1_0", r"the label .*7\.txt must be an integer .* not '1_0'"),
+        ("100000", r"the label .*7\.txt must be an integer .* not '100000'"),
+        (f"1{'0' * 20}", r"the label .*7\.txt must be an integer .* not '100000000000000000000'"),
         ("binary label", r"the label .*7\.txt is no text"),
         ("label alone", r"the label .*99\.txt has no image"),
         ("two images", r"7\.(jpg|png) and 7\.(jpg|png) in .* would share the label 7\.txt"),
@@ -116,6 +147,8 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
+ORDER = [1, 13, 4, 10, 3, 12, 7, 9, 0, 11, 6, 14, 5, 2, 8]
+"""In which the names of its training images are dealt out."""
 WNIDS = ("n01440764", "n02102040", "n03000684")
 
 
@@ -156,8 +189,9 @@ def test_imagenet_from_its_archives(archives, tmp_path, processes):
     ]
     train, validation = all_records(out / "train"), all_records(out / "validation")
     assert len({features["image/filename"] for features in train}) == 15
-    order = [features["image/class/label"] for features in train]
-    assert order != sorted(order), "training images are dealt out at random"
+    names = sorted(features["image/filename"] for features in train)
+    order = [names.index(features["image/filename"]) for features in train]
+    assert order == ORDER, "training images are dealt out at random, always in the same way"
     for features in train:
         wnid = features["image/filename"].split(b"_")[0]
         assert features["image/class/synset"] == wnid
@@ -183,14 +217,107 @@ def test_an_interrupted_conversion_goes_on(archives, tmp_path):
     before = {path.name: path.stat().st_mtime_ns for path in (out / "train").glob("train*")}
     whole = (out / "train" / "train-00002-of-00004").read_bytes()
     (out / "train" / "train-00002-of-00004").unlink()
-    (out / "train" / ".train-00002-of-00004.4711.tmp").write_bytes(b"half")
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    (out / "train" / f".train-00002-of-00004.{gone.pid}.tmp").write_bytes(b"half")
+    of_another = out / "train" / f".train-00002-of-00004.{os.getppid()}.tmp"
+    of_another.write_bytes(b"being written")
     assert writers.write_imagenet(archives, out, **given) == {"train": 4, "validation": 0}
     after = {path.name: path.stat().st_mtime_ns for path in (out / "train").glob("train*")}
     assert {name for name in after if after[name] != before[name]} == {"train-00002-of-00004"}
     assert (out / "train" / "train-00002-of-00004").read_bytes() == whole
-    assert not list((out / "train").glob("*.tmp"))
+    assert list((out / "train").glob(".*.tmp")) == [of_another]
     with pytest.raises(ValueError, match="into another number of files"):
         writers.write_imagenet(archives, out, **(given | {"train_shards": 5}))
+
+
+def test_an_interrupted_conversion_does_not_go_on_with_other_labels(archives, tmp_path):
+    out = tmp_path / "records"
+    given = {"train_shards": 1, "validation_shards": 2, "progress": False}
+    writers.write_imagenet(archives, out, **given)
+    (out / "validation" / "validation-00001-of-00002").unlink()
+    labels = archives / writers.VALIDATION_LABELS
+    lines = labels.read_text().split()
+    labels.write_text("\n".join([*lines[1:], lines[0]]))
+    with pytest.raises(ValueError, match="validation-00000-of-00002, made from other images"):
+        writers.write_imagenet(archives, out, **given)
+
+
+def test_an_interrupted_conversion_does_not_go_on_with_other_pixels(cifar10):
+    image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
+    out = cifar10 / "copy"
+    writers.write_image_set(image_set, out, 2, progress=False)
+    (out / "test-00001-of-00002").unlink()
+    assert writers.write_image_set(image_set, out, 2, progress=False) == {"train": 0, "test": 10}
+    image_set.test.pixels[3] ^= 1
+    with pytest.raises(ValueError, match="test-00000-of-00002, made from other images"):
+        writers.write_image_set(image_set, out, 2, progress=False)
+
+
+def test_a_conversion_goes_on_however_its_folder_is_spelt(photographs, tmp_path, monkeypatch):
+    writers.write_image_folders(photographs / "birds", tmp_path / "out", 2, progress=False)
+    monkeypatch.chdir(photographs)
+    again = writers.write_image_folders(Path("birds"), tmp_path / "out", 2, progress=False)
+    assert again == {"train": 0, "validation": 0}
+    Path("birds/train/owl/owl_3.JPEG").rename("birds/train/crow/owl_3.JPEG")
+    with pytest.raises(ValueError, match="made from other images"):
+        writers.write_image_folders(Path("birds"), tmp_path / "out", 2, progress=False)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Records of a few bytes that note their process, then take long or end it."""
+
+    folder: Path
+    ends: bool
+
+    def __len__(self) -> int:
+        return 2
+
+    def fingerprint(self) -> str:
+        return "slow"
+
+    def record(self, index: int) -> dict:
+        (self.folder / str(os.getpid())).touch()
+        if self.ends:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+        return {}
+
+
+def test_a_writing_process_that_ends_is_told(tmp_path):
+    part = writers.Part(tmp_path / "out", Slow(tmp_path, ends=True), 2)
+    with pytest.raises(ValueError, match=r"a writing process ended .* call again"):
+        writers.write_parts(tmp_path / "out", {"train": part}, processes=2, progress=False)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from data import record_writers as writers
+from tests.data.test_record_writers import Slow
+
+if __name__ == "__main__":
+    part = writers.Part(Path(sys.argv[1], "out"), Slow(Path(sys.argv[1]), ends=False), 2)
+    writers.write_parts(part.folder, {"train": part}, processes=2, progress=False)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the states of processes from /proc")
+def test_writing_processes_end_with_their_program(tmp_path):
+    program, places = tmp_path / "program.py", tmp_path / "places"
+    program.write_text(PROGRAM)
+    places.mkdir()
+    root = str(Path(data.__file__).parents[1])
+    with subprocess.Popen([sys.executable, program, places], env={**os.environ, "PYTHONPATH": root}) as main:
+        workers = waited(lambda: len(found := [name for name in left(places) if name.isdecimal()]) == 2 and found)
+        main.kill()
+    gone = waited(lambda: not any(map(running, map(int, workers))))
+    for worker in map(int, workers):
+        if running(worker):
+            os.kill(worker, signal.SIGKILL)
+    assert workers
+    assert gone
 
 
 def test_faults_of_the_archives_are_named(archives, tmp_path):
@@ -236,10 +363,10 @@ def test_class_folders_become_shards(photographs, tmp_path):
     assert alone == {"train": 9}
 
 
-@pytest.mark.parametrize("shards", [1, 3])
-def test_any_data_set_becomes_records_and_stays_itself(cifar10, shards):
+@pytest.mark.parametrize(("shards", "processes"), [(1, 1), (3, 1), (3, 2)])
+def test_any_data_set_becomes_records_and_stays_itself(cifar10, shards, processes):
     image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
-    written = writers.write_image_set(image_set, cifar10 / "copy", shards, progress=False)
+    written = writers.write_image_set(image_set, cifar10 / "copy", shards, processes=processes, progress=False)
     assert written == {"train": 60, "test": 20}
     original = data.load("cifar10", cifar10, verify=False, batch_size=20)
     copy = data.load("copy", cifar10, batch_size=20)
@@ -265,3 +392,46 @@ def test_shards_cannot_outnumber_the_images(tmp_path):
     image_set = data.SETS["digits"](Request("digits", None))
     with pytest.raises(ValueError, match="fit into 1 to"):
         writers.write_image_set(image_set, tmp_path / "d", 100_000, progress=False)
+
+
+def test_two_sets_of_files_are_not_written_into_one_folder(labelled, tmp_path):
+    image_set = data.SETS["digits"](Request("digits", None))
+    for shards, others in ((1, 3), (3, 1), (3, 2)):
+        out = tmp_path / f"{shards}{others}"
+        writers.write_image_set(image_set, out, shards, progress=False)
+        before = left(out)
+        with pytest.raises(ValueError, match="remove these files, or write into another folder"):
+            writers.write_image_set(image_set, out, others, progress=False)
+        assert left(out) == before
+    with pytest.raises(ValueError, match=r"31 holds train-00000-of-00003, .* together with train\.tfrecord"):
+        writers.write_labelled(*labelled, tmp_path / "31" / "train.tfrecord", progress=False)
+
+
+def test_a_refused_conversion_leaves_everything_as_it_was(archives, cifar10):
+    digits = data.SETS["digits"](Request("digits", None))
+    writers.write_image_set(digits, cifar10 / "set", 2, progress=False)
+    image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
+    with pytest.raises(ValueError, match="made from other images"):
+        writers.write_image_set(image_set, cifar10 / "set", 2, progress=False)
+    assert data.load("set", cifar10).class_names == tuple(digits.class_names)
+    for out, given in (("a", {"validation_shards": 7}), ("b", {"validation_shards": 6, "train_shards": -3})):
+        with pytest.raises(ValueError, match="records fit into 1 to"):
+            writers.write_imagenet(archives, cifar10 / out, progress=False, **({"train_shards": 2} | given))
+        assert not (cifar10 / out).exists()
+    with pytest.raises(ValueError, match="not -3"):
+        writers.write_image_set(image_set, cifar10 / "c", -3, progress=False)
+
+
+def test_a_description_is_of_its_own_files(labelled, cifar10):
+    image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
+    out = cifar10 / "set"
+    writers.write_image_set(image_set, out, progress=False)
+    given = {"train_records": "set/other/train.tfrecord", "test_records": "set/other/train.tfrecord", "batch_size": 4}
+    writers.write_labelled(*labelled, out / "other" / "train.tfrecord", progress=False)
+    assert data.load("records", cifar10, **given).class_names == ("0", "1", "2", "3")
+    assert data.load("set", cifar10).class_names == tuple(image_set.class_names)
+    for name in ("train", "test"):
+        writers.write_labelled(*labelled, out / f"{name}.tfrecord", progress=False)
+    loaded = data.load("set", cifar10, batch_size=4)
+    assert loaded.class_names == ("0", "1", "2", "3")
+    assert not (out / "records.json").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tfrecord.reader import tfrecord_loader
+from tfrecord.writer import TFRecordWriter
 
 import data
 from data.record_files import find_int, frames, masked_crc, parse, read_record, write_records
@@ -83,12 +85,23 @@ def test_written_files_are_read_by_others(raw):
     others=st.dictionaries(st.text(max_size=5), st.binary(max_size=300) | st.lists(st.floats(width=32)), max_size=4),
 )
 def test_labels_are_found_without_parsing_the_rest(label, others):
-    from tfrecord.writer import TFRecordWriter
-
     features = {key: (value, "byte" if isinstance(value, bytes) else "float") for key, value in others.items()}
     record = TFRecordWriter.serialize_tf_example({**features, "image/class/label": (label, "int")})
     assert find_int(memoryview(record), b"image/class/label") == label
     assert find_int(memoryview(record), b"no such feature") is None
+
+
+def test_no_flipped_bit_is_more_than_a_value_error():
+    record = TFRecordWriter.serialize_tf_example({"label": (1, "int"), "other": (b"bytes", "byte")})
+    for bit in range(8 * len(record)):
+        damaged = bytearray(record)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with suppress(ValueError):
+            label = find_int(memoryview(damaged), b"label")
+            assert label is None or -(2**63) <= label < 2**63
+    beyond = b"\n\x1a\n\x18\n\x05label\x12\x0f\x1a\x0d\n\x0b" + b"\xff" * 10 + b"\1"  # 2**77 - 1 in a record's form
+    with pytest.raises(ValueError, match=r"no tf\.train\.Example"):
+        find_int(memoryview(beyond), b"label")
 
 
 def test_images_in_memory_are_those_of_the_files(raw):
@@ -132,11 +145,20 @@ def test_encoded_labels_count_from_one(encoded):
     assert seen(grey.test)[0].shape == (9, 1, 16, 16)
 
 
+def test_files_can_be_named_from_where_one_is(raw, monkeypatch):
+    monkeypatch.chdir(raw / "squares")
+    given = {"train_records": "train/train-*", "test_records": "test*", "batch_size": 8}
+    assert len(data.load("records", raw / "elsewhere", **given).train) == 5
+
+
 def test_files_can_be_named(raw):
     given = {"batch_size": 8, "test_records": str(raw / "squares" / "test*")}
     by_folder = data.load("records", raw, train_records="squares/train", **given)
     by_file = data.load("records", None, train_records=str(raw / "squares/train/train-00001-of-00005"), **given)
     assert (len(by_folder.train), len(by_file.train)) == (5, 1)
+    (raw / "squares" / "train" / "old").mkdir()
+    for _ in range(2):  # the second time an index lies there
+        assert len(data.load("records", raw, train_records="squares/train/*", **given).train) == 5
     with pytest.raises(FileNotFoundError, match=r"no TFRecord files at .*nowhere"):
         data.load("records", raw, train_records="nowhere", **given)
     with pytest.raises(FileNotFoundError, match="needs a data directory"):
@@ -146,6 +168,23 @@ def test_files_can_be_named(raw):
     assert len(record_files(raw / "squares")) == 3
 
 
+def test_a_folder_holds_one_whole_set_of_files(raw, tmp_path):
+    train = raw / "squares" / "train"
+    last = train / "train-00004-of-00005"
+    content = last.read_bytes()
+    last.unlink()
+    with pytest.raises(ValueError, match=r"train lacks train-00004-of-00005: its conversion was not finished"):
+        data.load("squares", raw)
+    assert len(record_files(train / "train-*")) == 4, "a pattern says which files are wanted"
+    last.write_bytes(content)
+    for other in ("train-00000-of-00001", "train.tfrecord", "more-00000-of-00005"):
+        write_raw(train / other, range(3))
+        with pytest.raises(ValueError, match=r"train holds two sets of files: .* belong to different ones"):
+            data.load("squares", raw)
+        (train / other).unlink()
+    assert len(record_files(train)) == 5
+
+
 def test_images_of_several_sizes_are_read_one_at_a_time(tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()
@@ -153,6 +192,18 @@ def test_images_of_several_sizes_are_read_one_at_a_time(tmp_path):
         write_records(folder / f"{name}.tfrecord", (raw_record(pixels(n, 20 + n), 0) for n in range(6)))
     loaded = data.load("mixed", tmp_path, image_size=16, batch_size=3, workers=0)
     assert seen(loaded.train)[0].shape == (6, 3, 16, 16)
+
+
+def test_grey_images_of_several_sizes_train_networks_of_three_channels(tmp_path):
+    for name in ("train", "test"):
+        path = tmp_path / "mixed" / f"{name}.tfrecord"
+        path.parent.mkdir(exist_ok=True)
+        write_records(path, (raw_record(pixels(n, 20 + n, 1), 0) for n in range(6)))
+    given = {"image_size": 16, "in_channels": 3, "batch_size": 3, "workers": 0}
+    for standardise in (False, True):
+        images, _ = seen(data.load("mixed", tmp_path, standardise=standardise, **given).train)
+        assert images.shape == (6, 3, 16, 16)
+        assert torch.equal(images[:, 0], images[:, 2])
 
 
 def test_raw_grey_images_train_networks_of_three_channels(tmp_path):
@@ -172,8 +223,28 @@ def test_an_index_is_kept_and_made_anew_for_changed_files(raw):
     assert make_index(files).label.tolist() == first.label.tolist()
     write_raw(files[0], range(200, 203))
     assert len(make_index(files)) == 40 - 8 + 3
-    kept[0].write_bytes(b"no index")
-    assert len(make_index(files)) == 35
+    whole = kept[0].read_bytes()
+    for content in (b"no index", b"", b"PK\x03\x04 no zip", whole[: len(whole) // 2]):
+        kept[0].write_bytes(content)
+        assert len(make_index(files)) == 35
+        assert kept[0].read_bytes() == whole, "made anew"
+
+
+def test_an_index_is_written_by_each_process_for_itself_and_whole(raw, monkeypatch):
+    files = record_files(raw / "squares" / "train")
+    names = set()
+
+    def full_disk(path, **arrays):
+        path.write_bytes(b"half")
+        names.add(path.name)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "savez", full_disk)
+    for process in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        assert len(make_index(files)) == 40
+    assert len(names) == 2
+    assert not list(files[0].parent.glob(".*"))
 
 
 def place(path: Path, number: int) -> int:
@@ -208,6 +279,17 @@ def test_cut_and_damaged_files_are_named_with_the_byte(raw):
         make_index([path])
 
 
+def test_a_record_of_an_absurd_label_is_said_to_be_damaged_where_it_is(tmp_path):
+    path = tmp_path / "huge.tfrecord"
+    write_records(path, [encoded_record(0, 10**6)])
+    content = bytearray(path.read_bytes())
+    content[content.index(b"JFIF")] ^= 1  # the label itself is whole
+    path.write_bytes(content)
+    given = {"train_records": str(path), "test_records": str(path), "batch_size": 1}
+    with pytest.raises(ValueError, match=r"huge\.tfrecord is damaged: the record at byte 0 does not fit"):
+        data.load("records", None, **given)
+
+
 def test_a_damaged_photograph_is_named_or_skipped(encoded):
     path = encoded / "birds" / "validation" / "validation-00000-of-00001"
     content = bytearray(path.read_bytes())
@@ -232,6 +314,15 @@ SIZE = {"height": (8, "int"), "width": (9, "int")}
         ({"height": (8, "int")}, "record at byte 0 has no integer label or image/class/label"),
         ({"label": (b"one", "byte")}, "record at byte 0 is damaged: it is no tf.train.Example"),
         (SIZE | {"label": (-1, "int"), "image/raw": (bytes(72), "byte")}, "least label is -1"),
+        (SIZE | {"label": (10**6, "int"), "image/raw": (bytes(72), "byte")}, "byte 0 has the label 1000000"),
+        (
+            SIZE | {"label": (1, "int"), "image/raw": (b"abc", "byte"), "height": (0, "int")},
+            r"train\S* the image at byte 0 \(0x9 is no size",
+        ),
+        (
+            SIZE | {"label": (1, "int"), "image/raw": (bytes(72), "byte"), "height": (-8, "int")},
+            r"byte 0 \(-8x9 is no size",
+        ),
     ],
 )
 def test_records_of_another_form_are_refused(tmp_path, record, words):

@@ -45,6 +45,8 @@ def test_a_ring_under_another_name_is_told(tmp_path, capsys):
         ("records", ["--output_dir", "o"], "give one of --image_dir"),
         ("records", ["--output_dir", "o", "--image_dir", "i"], "belong together"),
         ("records", ["--data", "digits"], "--output_dir"),
+        ("records", ["--output_dir", "o", "--data", "digits", "--shards", "-3"], "files, not -3"),
+        ("records", ["--output_dir", "o", "--data", "digits", "--shards", "0"], "files, not 0"),
         ("records", ["--output_dir", "o", "--raw_data_dir", "nowhere"], "there is no nowhere"),
         ("records", ["--output_dir", "o", "--data", "elephants", "--data_dir", "."], "there is no data set elephants"),
     ],
@@ -71,6 +73,9 @@ def test_records_under_the_flags_of_the_tensorflow_projects(tmp_path, monkeypatc
     words = ["--image_dir", "i", "--label_dir", "l", "--output_dir", "o", "--output_filename", "test.tfrecord"]
     commands.run("records", words)
     commands.run("records", ["--raw_data_dir", "r", "--local_scratch_dir", "s", "--processes", "3"])
+    monkeypatch.setattr(commands.record_writers, "write_image_set", lambda *given, **others: seen.append(others) or {})
+    commands.run("records", ["--data", "digits", "--output_dir", "o", "--shards", "4", "--processes", "3"])
+    assert seen[2] == {"processes": 3}
     assert [str(part) for part in seen[0]] == ["i", "l", "o/test.tfrecord"]
     assert [str(part) for part in seen[1][:2]] == ["r", "s"]
     assert seen[1][2] == {"train_shards": 1024, "validation_shards": 128, "processes": 3}

@@ -302,6 +302,7 @@ MISTAKES = {
     "missing checkpoint": ({"resume": "absent.pt"}, r"There is no checkpoint absent\.pt"),
     "wrong number of classes": ({"output_size": 7}, "digits has 10 classes and the network 7 outputs"),
     "data set that is not there": ({"data": "imagenet", "in_channels": 3}, "imagenet"),
+    "a name that no file can have": ({"data": "records", "train_records": "x" * 300, "test_records": "x"}, "xxx"),
     "images too small": ({"image_size": 8}, "at least 16 pixels"),
     "widths that do not fit": ({"dim": 61}, "do not split evenly"),
     "no folder for the JSON file": ({"json": "absent/results.json"}, "cannot be written"),
