@@ -231,15 +231,20 @@ class RandomStage(nn.Module):
     def _node_by_node(self, x: Tensor, weight: Tensor, rate: float) -> list[Tensor]:
         states: dict[int, Tensor] = {}
         waiting = [len(targets) for targets in self.plan.targets]
+        acting = None
+        if hasattr(self, "wired") and not torch.is_grad_enabled():
+            acting = (weight != 0).any(dim=0).tolist()
         for slot, node in enumerate(self.order):
             sources = self.plan.sources[slot]
+            if acting is not None:  # of learned edges; a node that has lost all of them keeps one of weight 0
+                sources = [i for i in sources if acting[slot][i]] or sources[:1]
             if not sources:
                 inputs = x
             else:
                 total = sum(states[i] * weight[:, slot, i, None, None, None].to(x.dtype) for i in sources)
                 inputs = F.relu(total)
             states[slot] = dropout(self.nodes[node](inputs), rate)
-            for i in sources:
+            for i in self.plan.sources[slot]:
                 waiting[i] -= 1
                 if not waiting[i]:
                     del states[i]

@@ -257,6 +257,23 @@ def test_evaluation_equals_the_shared_form_and_frees_what_is_not_needed():
     torch.testing.assert_close(net(x), alone)
 
 
+@pytest.mark.parametrize("prune_rate", [0.7, 0.97])
+def test_evaluation_takes_acting_edges_alone(prune_rate, monkeypatch):
+    net = network(
+        "small", graph=("complete", (12, 3, 3)), wiring=("dnw", prune_rate, 0.95), stages=3, channels=4
+    ).eval()
+    x = torch.randn(2, 3, 32, 32)
+    expected = net(x).detach()
+    products = []
+    real = torch.Tensor.__mul__
+    monkeypatch.setattr(torch.Tensor, "__mul__", lambda a, b: products.append(a) or real(a, b))
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), expected)
+    stage = net.stages[0]
+    idle = sum(not row.any() for row in stage._weight_matrix(1)[0, len(stage.graph.inputs) :])
+    assert sum(product.dim() == 4 for product in products) == stage.wired.wiring.kept + idle
+
+
 def test_weights_of_another_graph_are_refused():
     one, other = (network("small", seed, graph=("ws", (8, 4, 0.75)), stages=3, channels=4) for seed in (0, 1))
     with pytest.raises(ValueError, match=r"stages\.0 belong to another graph"):
