@@ -382,7 +382,7 @@ def write_image_folders(
     return write_parts(out, parts, processes=processes, progress=progress, class_names=names)
 
 
-class _Part(io.RawIOBase):
+class _Slice(io.RawIOBase):
     """A stretch of a file as a file of its own."""
 
     def __init__(self, path: Path, offset: int, length: int) -> None:
@@ -417,7 +417,7 @@ class _Part(io.RawIOBase):
 
 def _members(path: Path, offset: int, length: int) -> Iterator[tuple[str, int, int]]:
     """Name, offset in the whole file, and length of every file of a tar archive that is a part of a file."""
-    part = _Part(path, offset, length)
+    part = _Slice(path, offset, length)
     try:
         with io.BufferedReader(part) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:

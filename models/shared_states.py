@@ -11,7 +11,7 @@ Tokens, empty tensors that autograd hands on, put the backward calls in order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 CACHED_ELEMENTS = 2**19
-
+"""Elements of a product that stay in the cache of a CPU until they are copied."""
 DENSE_SHARE = 0.4
 """Share of a rectangle's entries that are edges from which on one batched product beats an operation an edge."""
 
@@ -78,17 +78,17 @@ class Plan:
     @cached_property
     def sources(self) -> tuple[tuple[int, ...], ...]:
         """The slots that feed each slot."""
-        found: list[list[int]] = [[] for _ in range(self.slots)]
-        for start, end in sorted(self.edges):
-            found[end].append(start)
-        return tuple(map(tuple, found))
+        return self._by_first((end, start) for start, end in self.edges)
 
     @cached_property
     def targets(self) -> tuple[tuple[int, ...], ...]:
         """The slots that each slot feeds."""
+        return self._by_first(self.edges)
+
+    def _by_first(self, pairs: Iterable[tuple[int, int]]) -> tuple[tuple[int, ...], ...]:
         found: list[list[int]] = [[] for _ in range(self.slots)]
-        for start, end in sorted(self.edges):
-            found[start].append(end)
+        for slot, other in sorted(pairs):
+            found[slot].append(other)
         return tuple(map(tuple, found))
 
     def dense_in(self, level: int) -> bool:
