@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from genutil import command_line, usage
+from genutil.cli import command_line, usage
 from genutil.errors import UserError
 
 
@@ -18,7 +18,7 @@ def main(words: Sequence[str]) -> int:
     """
     try:
         if words and words[0] in command_line.COMMANDS:
-            from genutil import commands  # imports torch, which help and mistakes in settings do without
+            from genutil.cli import commands  # imports torch, which help and mistakes in settings do without
 
             commands.run(words[0], words[1:])
             return 0
@@ -27,7 +27,7 @@ def main(words: Sequence[str]) -> int:
             print(usage.overview(), *([usage.all_keys()] if words else []), sep="\n\n", flush=True)
             return 0
         if command_line.documents(request) > 1:
-            from genutil.series import run_series
+            from genutil.cli.series import run_series
 
             return run_series(request)
         experiment = command_line.resolve(request)

@@ -32,11 +32,11 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from genutil import checkpoints
+from genutil.build import build_network as build_from
 from genutil.config import Experiment
-from genutil.parts import build_network as build_from
+from genutil.saved import checkpoints
 from models import build_network
-from models.mobilenetv1_like import MobileNetV1Like
+from models.networks.mobilenetv1_like import MobileNetV1Like
 from models.sparse import channel_graph, compile_graph
 from models.sparse.native import NativeGraph, load_kernel
 from models.sparse.torch_engines import PrunedGraph, import_dgl

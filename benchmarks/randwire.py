@@ -31,8 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from models.random_graphs import draw_stages
-from models.randwire import Node, RandomStage, RandWire, make_regime, random_stages
+from models.networks.random_graphs import draw_stages
+from models.networks.randwire import Node, RandomStage, RandWire, make_regime, random_stages
 
 FORMS = ("plain", "plain, channels_last", "ours")
 

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from genutil import app_files
 from genutil.config import Experiment
 from genutil.run import run
-from genutil.schedules import make_schedule
+from genutil.settings import app_files
+from genutil.training.schedules import make_schedule
 
 RULES = ("dnw", "gradual_magnitude", "set", "rigl", "str")
 APP = "sparsity/resnet20_dnw_90"

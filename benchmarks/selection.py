@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from models.selection import keep_largest
+from models.wirings.selection import keep_largest
 
 ROWS, COLUMNS, KEPT = 3072, 2816, 72_991
 """The largest stage of the MobileNet-like network, with all entries of its matrix, and the edges that x0.225 keeps."""

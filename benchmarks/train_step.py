@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from models.mobilenetv1_like import MobileNetV1Like, WiredStage
-from models.wiring import Graph, graphs
+from models.networks.mobilenetv1_like import MobileNetV1Like, WiredStage
+from models.wirings.rules import Graph, graphs
 
 
 class FullSort(torch.autograd.Function):

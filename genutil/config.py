@@ -27,7 +27,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from genutil.errors import UserError, nearest
-from genutil.field_types import choices, expectation
+from genutil.settings.field_types import choices, expectation
 
 
 def _refuse_switch(value: Any) -> Any:

@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
+from models.networks.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
 from models.sparse import ChannelGraph, channel_graphs
 from models.sparse.from_network import evaluating
 from models.sparse.graph import Level, Size
-from models.wiring import Graph, Wiring, graphs
+from models.wirings.rules import Graph, Wiring, graphs
 
 _COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 

@@ -16,10 +16,16 @@ import yaml
 from lightning_fabric import Fabric
 from torch import nn
 
-from genutil import checkpoints, graph_files, model_profiling
-from genutil.batches import readable, watched
+from genutil import model_profiling
+from genutil.build import Parts, build, profile
 from genutil.config import Experiment, Machine
-from genutil.distributed import (
+from genutil.evaluation.batches import readable, watched
+from genutil.evaluation.by_engine import evaluate_fast
+from genutil.evaluation.scores import Scores, evaluate
+from genutil.reports.logs import RunLog, progress_bar
+from genutil.reports.pictures import draw
+from genutil.saved import checkpoints, graph_files
+from genutil.system.distributed import (
     first_here,
     launch,
     make_fabric,
@@ -28,21 +34,16 @@ from genutil.distributed import (
     stop_signals,
     synchronise_batchnorm,
 )
-from genutil.evaluation import Scores, evaluate
-from genutil.fast_evaluation import evaluate_fast
-from genutil.files import claim_folder, claim_log_folder, require_place, to_json, write_text
-from genutil.interruption import Interrupted, StopRequest, announce
-from genutil.logs import RunLog, progress_bar
-from genutil.parts import Parts, build, profile
-from genutil.pictures import draw
-from genutil.progress import Progress, Totals
-from genutil.schedules import make_schedule
-from genutil.training import Training
-from genutil.wiring_watch import WiringWatch
-from models.randwire import RandWire
-from models.rivals import STR
+from genutil.system.files import claim_folder, claim_log_folder, require_place, to_json, write_text
+from genutil.system.interruption import Interrupted, StopRequest, announce
+from genutil.training.loop import Training
+from genutil.training.progress import Progress, Totals
+from genutil.training.schedules import make_schedule
+from genutil.training.wiring_watch import WiringWatch
+from models.networks.randwire import RandWire
 from models.sparse.from_network import evaluating
-from models.wiring import graphs
+from models.wirings.rules import graphs
+from models.wirings.scheduled import STR
 
 
 def run(experiment: Experiment) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import nn
 
-import models.rivals  # noqa: F401  adds the rivals' rules to WIRINGS
-from models.imagenet_resnet import imagenet_resnet
-from models.mobilenetv1 import MobileNetV1
-from models.mobilenetv1_like import MobileNetV1Like
-from models.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
-from models.randwire import randwire
-from models.resnet import resnet, resnext, wrn
-from models.shufflenetv2 import shufflenetv2
-from models.vgg import VGG
+import models.wirings.scheduled  # noqa: F401  adds the rivals' rules to WIRINGS
+from models.networks.imagenet_resnet import imagenet_resnet
+from models.networks.mobilenetv1 import MobileNetV1
+from models.networks.mobilenetv1_like import MobileNetV1Like
+from models.networks.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
+from models.networks.randwire import randwire
+from models.networks.resnet import resnet, resnext, wrn
+from models.networks.shufflenetv2 import shufflenetv2
+from models.networks.vgg import VGG
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "mobilenetv1_like": MobileNetV1Like,

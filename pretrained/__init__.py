@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.wire import wired_state
-from models.wiring import Graph, graphs
+from models.wirings.rules import Graph, graphs
+from models.wirings.wire import wired_state
 from pretrained import catalogue, dnw_2019, keras_cifar_resnets, pytorch_cifar_resnets, safe_pickle
 from pretrained.foreign import Foreign
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph
-from models.selection import keep_largest
-from models.wiring import Graph, RegularTargetedDropout, graphs
+from models.networks.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph
+from models.wirings.rules import Graph, RegularTargetedDropout, graphs
+from models.wirings.selection import keep_largest
 
 _STEP_PARTS = ("conv.", "graph.", "norm.")
 

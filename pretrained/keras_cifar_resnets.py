@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.resnet import resnet
+from models.networks.resnet import resnet
 from pretrained.foreign import Foreign
 from pretrained.tensorflow_checkpoint import CheckpointError, TensorFlowCheckpoint
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from models.resnet import resnet
+from models.networks.resnet import resnet
 from pretrained import safe_pickle
 from pretrained.foreign import IMAGENET_MEAN, IMAGENET_STD, Foreign
 

@@ -7,10 +7,10 @@ import json
 import pytest
 import yaml
 
-from genutil import app_files
-from genutil.app_files import APPS
 from genutil.config import Experiment
-from genutil.settings_2019 import translate
+from genutil.settings import app_files
+from genutil.settings.app_files import APPS
+from genutil.settings.dialect_2019 import translate
 
 BASES = sorted({*APPS.rglob("base.yml"), *APPS.glob("base/*.yml")})
 NAMES = [app_files.app_name(path) for path in app_files.experiments()]

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from genutil import app_files
+from genutil.build import build, build_network
 from genutil.config import Experiment
-from genutil.parts import build, build_network
-from models.mobilenetv1_like import MobileNetV1Like, WiredStage
-from models.neural_graph import StaticNeuralGraph
+from genutil.settings import app_files
+from models.networks.mobilenetv1_like import MobileNetV1Like, WiredStage
+from models.networks.neural_graph import StaticNeuralGraph
 from models.sparse import channel_graphs
 
 NAMES = [app_files.app_name(path) for path in app_files.experiments()]

@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 import data
 import runner
 from data.sources import Request
-from genutil import graph_files
-from models.random_graphs import draw, to_text
+from genutil.saved import graph_files
+from models.networks.random_graphs import draw, to_text
 
 SMALL = ["--graph_param", "6", "4", "0.75", "--channel_count", "8", "--threads", "1", "--gpus", "[]"]
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import pretrained
+from genutil.build import build_network
 from genutil.config import Experiment
 from genutil.model_profiling import profile
-from genutil.parts import build_network
-from genutil.settings_2019 import translate
-from models.neural_graph import ContinuousTimeNeuralGraph
-from models.wiring import graphs
+from genutil.settings.dialect_2019 import translate
+from models.networks.neural_graph import ContinuousTimeNeuralGraph
+from models.wirings.rules import graphs
 
 
 def pytest_generate_tests(metafunc):

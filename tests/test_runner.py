@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import runner
-from genutil import command_line
+from genutil.cli import command_line
 from genutil.config import KEYS
 from genutil.errors import UserError
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from genutil import app_files
-from genutil.app_files import APPS
+from genutil.build import build_network
 from genutil.config import Experiment
 from genutil.model_profiling import profile
-from genutil.parts import build_network
-from genutil.schedules import make_schedule
+from genutil.settings import app_files
+from genutil.settings.app_files import APPS
+from genutil.training.schedules import make_schedule
 from models import NETWORKS
-from models.wiring import WIRINGS, graphs
+from models.wirings.rules import WIRINGS, graphs
 
 CIFAR = [f"cifar/{path.stem}" for path in app_files.experiments(APPS / "cifar")]
 SPARSITY = [f"sparsity/{path.stem}" for path in app_files.experiments(APPS / "sparsity")]

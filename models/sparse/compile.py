@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.mobilenetv1_like import WiredLinear
+from models.native.library import NoCompilerError
+from models.networks.mobilenetv1_like import WiredLinear
 from models.sparse import graph as graphs_module
 from models.sparse.from_network import channel_graphs, evaluating
 from models.sparse.graph import ChannelGraph, Size
-from models.sparse.library import NoCompilerError
 from models.sparse.native import NativeGraph, load_kernel
 from models.sparse.torch_engines import CudaGraphs, PrunedGraph, csr_graph, dgl_graph, import_dgl
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from models.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
-from models.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
+from models.networks.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
+from models.networks.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
 from models.sparse.graph import ChannelGraph, Depthwise, Edges, InstanceNorm, Level
-from models.wiring import Wiring
+from models.wirings.rules import Wiring
 
 
 @contextmanager

@@ -5,18 +5,17 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.sparse import library
+from models.native import library
 from models.sparse.graph import ChannelGraph, Size
 from models.sparse.plan import Plan, PlannedLevel, Schedule, make_plan
 
-SOURCE = Path(__file__).with_name("kernel.cpp")
+SOURCE = library.FOLDER / "kernel.cpp"
 
 _I32, _I64, _FLOAT = ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 _POINTER = ctypes.c_void_p

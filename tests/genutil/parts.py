@@ -12,15 +12,15 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from genutil.config import Experiment
-from genutil.interruption import StopRequest
-from genutil.logs import RunLog
-from genutil.optimizers import make_optimizer
-from genutil.progress import Progress
-from genutil.randomness import reseed
-from genutil.schedules import make_schedule
-from genutil.training import Training
-from genutil.wiring_watch import WiringWatch
-from models.wiring import EdgeLayout, Graph, make_wiring
+from genutil.reports.logs import RunLog
+from genutil.system.interruption import StopRequest
+from genutil.system.randomness import reseed
+from genutil.training.loop import Training
+from genutil.training.optimizers import make_optimizer
+from genutil.training.progress import Progress
+from genutil.training.schedules import make_schedule
+from genutil.training.wiring_watch import WiringWatch
+from models.wirings.rules import EdgeLayout, Graph, make_wiring
 
 
 @dataclass

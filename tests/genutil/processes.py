@@ -10,10 +10,10 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from genutil import checkpoints
-from genutil.distributed import synchronise_batchnorm
 from genutil.errors import UserError
-from genutil.evaluation import evaluate
+from genutil.evaluation.scores import evaluate
+from genutil.saved import checkpoints
+from genutil.system.distributed import synchronise_batchnorm
 from tests.genutil.parts import SmallNet, make_data, make_training, recipe
 
 LAYERS = {

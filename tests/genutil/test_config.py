@@ -26,13 +26,13 @@ from genutil.config import (
     nearest_key,
 )
 from genutil.errors import UserError
-from genutil.field_types import expectation, is_list, is_switch
+from genutil.settings.field_types import expectation, is_list, is_switch
 from models import NETWORKS
-from models.wiring import WIRINGS
+from models.wirings.rules import WIRINGS
 
 
 def test_settings_come_without_torch():
-    code = "import sys, genutil.config, genutil.command_line, genutil.usage; print('torch' in sys.modules)"
+    code = "import sys, genutil.config, genutil.cli.command_line, genutil.cli.usage; print('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     answer = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from genutil import app_files
+from genutil.build import build_network
 from genutil.config import Experiment
-from genutil.parts import build_network
+from genutil.settings import app_files
 from models.sparse import compile_graph
 from models.sparse.compile import relative_difference
-from models.wiring import Graph, graphs
+from models.wirings.rules import Graph, graphs
 
 ENGINES = ("pruned", "csr", "dgl", "native")
 SLOW = ("resnet50", "resnet56", "wrn_40", "x3", "x49")

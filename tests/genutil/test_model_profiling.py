@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import models
 from genutil.model_profiling import acting_parameters, live_nodes, profile
-from models.wiring import graphs
+from models.wirings.rules import graphs
 
 TINY_STAGES = ((2, 3, 1, 1), (3, 4, 2, 2))
 

@@ -18,12 +18,13 @@ import yaml
 from torch import Tensor
 from torchvision.io import write_png
 
-from genutil import checkpoints, command_line
+from genutil.build import build_network
+from genutil.cli import command_line
 from genutil.config import Experiment
 from genutil.errors import UserError
-from genutil.logs import read_metrics
-from genutil.parts import build_network
+from genutil.reports.logs import read_metrics
 from genutil.run import run
+from genutil.saved import checkpoints
 
 ROOT = Path(__file__).parents[2]
 

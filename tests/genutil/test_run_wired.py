@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from genutil import checkpoints
+from genutil.build import build_network
 from genutil.config import Experiment
 from genutil.errors import UserError
-from genutil.parts import build_network
 from genutil.run import run
-from models.wiring import graphs
+from genutil.saved import checkpoints
+from models.wirings.rules import graphs
 
 SMALL = {
     "model": "resnet",

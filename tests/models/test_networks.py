@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import models
-from models import edge_sums
-from models.mobilenetv1_like import STAGES, WiredStage, stage_prune_rate
-from models.wiring import WIRINGS, graphs
+from models.networks import edge_sums
+from models.networks.mobilenetv1_like import STAGES, WiredStage, stage_prune_rate
+from models.wirings.rules import WIRINGS, graphs
 
 SMALL = {
     "mobilenetv1_like": {"image_size": 32, "stages": ((4, 8, 1, 1), (8, 16, 2, 3))},
@@ -139,7 +139,7 @@ def test_a_network_gives_the_same_whichever_sums_it_uses(monkeypatch):
     images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
     gradients = []
     for pay in (True, False):
-        monkeypatch.setattr("models.mobilenetv1_like.sparse_sums_pay", lambda *_, pay=pay: pay)
+        monkeypatch.setattr("models.networks.mobilenetv1_like.sparse_sums_pay", lambda *_, pay=pay: pay)
         network.zero_grad()
         network(images).square().sum().backward()
         gradients.append([graph.weight.grad.clone() for _, graph in graphs(network)])

@@ -11,7 +11,7 @@ import torch
 
 import models
 import pretrained
-from models.wiring import graphs
+from models.wirings.rules import graphs
 from pretrained import safe_pickle
 
 STAGES = ((4, 8, 1, 1), (8, 8, 2, 3))

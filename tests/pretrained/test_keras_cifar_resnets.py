@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import pretrained
-from models.resnet import resnet
-from models.wire import wire
+from models.networks.resnet import resnet
+from models.wirings.wire import wire
 from pretrained.keras_cifar_resnets import load_resnet
 from pretrained.tensorflow_checkpoint import CheckpointError
 

@@ -7,7 +7,7 @@ import torch
 
 import pretrained
 from genutil.config import Experiment
-from models.resnet import resnet
+from models.networks.resnet import resnet
 from pretrained.pytorch_cifar_resnets import load_resnet
 
 

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 import models
-from models.mobilenetv1_like import MobileNetV1Like
-from models.wiring import EdgeLayout, Graph, Wiring, make_wiring
+from models.networks.mobilenetv1_like import MobileNetV1Like
+from models.wirings.rules import EdgeLayout, Graph, Wiring, make_wiring
 
 STAGES = ((8, 12, 1, 1), (12, 20, 2, 2), (20, 40, 2, 3))
 

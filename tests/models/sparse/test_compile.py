@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from models.native.library import NoCompilerError
 from models.sparse import EngineError, compile_graph
 from models.sparse import compile as compile_module
-from models.sparse.library import NoCompilerError
 from tests.models.sparse.networks import mobilenet, shake, tiny, wire, wired_inside
 
 NETWORKS = {

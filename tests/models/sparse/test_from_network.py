@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.mobilenetv1_like import WiredLinear
+from models.networks.mobilenetv1_like import WiredLinear
 from models.sparse import channel_graph, channel_graphs
 from models.sparse.graph import run
 from tests.models.sparse.networks import mobilenet, shake, tiny, wire, wired_inside

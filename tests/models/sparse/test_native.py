@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.sparse import library
+from models.native import library
 from models.sparse.graph import ChannelGraph, Depthwise, Edges, Level, run
 from models.sparse.native import NativeGraph
 from tests.models.sparse.random_graphs import random_graph

@@ -1,0 +1,222 @@
+"""From an experiment to the parts of its run: network, weights, data, optimizer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+import data as data_sets
+import models
+from data import Data
+from genutil import model_profiling
+from genutil.config import Experiment
+from genutil.errors import UserError
+from genutil.evaluation.batches import First
+from genutil.saved import checkpoints, graph_files
+from genutil.system.randomness import reseed
+from genutil.training.optimizers import make_optimizer
+from genutil.training.progress import Progress
+from models.wirings.rules import WIRINGS, fix_graph, graphs
+from models.wirings.wire import wire
+
+
+@dataclass
+class Parts:
+    """What a run works with, built before anything is written.
+
+    Attributes:
+        experiment: with the normalisation that the data are given.
+        network: the plain network, on its device, with the weights that the run starts from.
+        data: None where the run only profiles.
+        optimizer: None where the run does not train.
+        progress: the same.
+    """
+
+    experiment: Experiment
+    network: nn.Module
+    data: Data | None = None
+    optimizer: Optimizer | None = None
+    progress: Progress | None = None
+
+
+def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Callable[[str], None]) -> Parts:
+    """Make the parts of a run: network, weights, data, optimizer.
+
+    Args:
+        experiment: what is run.
+        fabric: of the run.
+        device: where the parts are to be.
+        say: prints a line.
+
+    Raises:
+        UserError: one of them cannot be made, or they do not fit one another.
+    """
+    if experiment.evaluate and not experiment.profile and not experiment.resume:
+        raise UserError("There is nothing to evaluate: --evaluate needs --resume CHECKPOINT.")
+    source = experiment.resume or experiment.init_from
+    if source:
+        experiment = experiment.but(**checkpoints.foreign_settings(source))
+    experiment = graph_files.resolve(experiment)
+    for notice in graph_files.notices(experiment):
+        say(notice)
+    network = build_network(experiment).to(device).train(experiment.trains)
+    _load_weights(experiment, network, say)
+    parts = Parts(experiment, network)
+    if not experiment.profile:
+        parts.data = load_data(experiment, fabric, device)
+        parts.experiment = experiment.but(mean=_plain(parts.data.mean), std=_plain(parts.data.std))
+    if experiment.trains:
+        parts.optimizer = make_optimizer(experiment, network)
+        parts.progress = Progress(len(parts.data.train))
+        if experiment.resume:
+            saved = checkpoints.resume(experiment.resume, fabric, network, parts.optimizer)
+            parts.progress.restore(saved, experiment.resume)
+        if experiment.profiles and fabric.global_rank == 0:
+            profile(parts)  # so that what cannot be profiled at the end is told at the start
+    return parts
+
+
+def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
+    """The untrained network of an experiment, its weights drawn by the experiment's seed.
+
+    Args:
+        changes: other arguments for the network than the experiment's.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    factory = models.NETWORKS.get(experiment.model)
+    known = inspect.signature(factory).parameters if factory else {}
+    if factory and "in_channels" not in known and experiment.in_channels != 3:
+        raise UserError(f"{experiment.model} takes images of 3 channels, not {experiment.in_channels}.")
+    settings = {name: value for name, value in experiment.to_dict().items() if value is not None}
+    values = {**settings, "classes": experiment.output_size, **changes}
+    reseed(experiment.seed, "initial weights")
+    with _as_user_error():
+        network = models.build_network(experiment.model, **{name: values[name] for name in known if name in values})
+        if "graph" not in known and experiment.graph != "complete":
+            wire(
+                network,
+                experiment.graph,
+                experiment.prune_rate,
+                skip=experiment.dense_layers,
+                budget=experiment.budget,
+                **_wiring_options(experiment),
+            )
+        return network
+
+
+def _wiring_options(experiment: Experiment) -> dict[str, Any]:
+    """The arguments that the experiment's wiring takes beside the prune rate."""
+    values = {
+        "rho": experiment.rho,
+        "interval": experiment.wiring_interval,
+        "begin": experiment.wiring_begin,
+        "end": experiment.wiring_end,
+        "fraction": experiment.wiring_fraction,
+        "initial": experiment.str_initial,
+        "decay": experiment.str_decay,
+    }
+    known = inspect.signature(WIRINGS[experiment.graph]).parameters
+    return {name: value for name, value in values.items() if name in known}
+
+
+def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> Data:
+    """The data of an experiment for this process.
+
+    Raises:
+        UserError: they are missing, damaged, or do not fit the network.
+    """
+    with _as_user_error():
+        loaded = data_sets.load(
+            experiment.data,
+            experiment.data_dir,
+            image_size=experiment.image_size,
+            in_channels=experiment.in_channels,
+            batch_size=experiment.batch_size,
+            test_batch_size=experiment.test_batch_size or experiment.batch_size,
+            workers=experiment.workers,
+            seed=experiment.seed,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+            device=device,
+            download=experiment.download,
+            verify=experiment.verify,
+            augment=experiment.augment,
+            mean=experiment.mean,
+            std=experiment.std,
+            validation_share=experiment.validation_share,
+            skip_unreadable=experiment.skip_unreadable,
+            standardise=experiment.standardise,
+            train_records=experiment.train_records,
+            test_records=experiment.test_records,
+            label_offset=experiment.label_offset,
+        )
+    if loaded.classes != experiment.output_size:
+        raise UserError(
+            f"{experiment.data} has {loaded.classes} classes and the network {experiment.output_size} outputs: "
+            f"set output_size to {loaded.classes}."
+        )
+    return loaded if experiment.only_batches is None else _shortened(loaded, experiment.only_batches)
+
+
+def _shortened(data: Data, batches: int) -> Data:
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    return replace(data, **{name: First(loader, batches) for name, loader in parts.items() if loader is not None})
+
+
+def profile(parts: Parts) -> model_profiling.Profile:
+    """What the network of a run costs.
+
+    Raises:
+        UserError: the images are too small for it.
+    """
+    experiment = parts.experiment
+    with _as_user_error():
+        return model_profiling.profile(parts.network, experiment.image_size, experiment.in_channels)
+
+
+def _load_weights(experiment: Experiment, network: nn.Module, say: Callable[[str], None]) -> None:
+    """Give the network the weights that the run starts from. Resuming training does so with all else (`build`)."""
+    if experiment.resume:
+        if not experiment.trains:
+            checkpoints.load_weights(experiment.resume, network)
+    elif experiment.init_from:
+        fresh = checkpoints.start_from(experiment.init_from, network, lambda: _classifier(experiment, network))
+        if fresh:
+            say(f"{experiment.init_from} has another number of classes: {', '.join(fresh)} start afresh.")
+    elif experiment.use_graph:
+        wirings = [f"{name}.wiring." for name, _ in graphs(network)]
+        own = [name for name in network.state_dict() if name.startswith(tuple(wirings))]
+        checkpoints.load_weights(experiment.use_graph, network, keep=own)
+        fix_graph(network)
+        if experiment.use_init:
+            checkpoints.load_weights(experiment.use_init, network, keep=own)
+
+
+def _classifier(experiment: Experiment, network: nn.Module) -> set[str]:
+    """Names of the entries of a network's state whose shape depends on the number of classes."""
+    other = build_network(experiment, classes=experiment.output_size + 1).state_dict()
+    tensors = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+    return {name for name, value in tensors.items() if value.shape != other[name].shape}
+
+
+def _plain(values: Any) -> list[float] | None:
+    return None if values is None else [float(value) for value in values]
+
+
+@contextmanager
+def _as_user_error() -> Iterator[None]:
+    """What `data` and `models` say of impossible requests, as the user's mistake."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UserError(f"{str(error).removesuffix('.')}.") from error

@@ -1,0 +1,56 @@
+"""What the runner says of itself: how to call it, which experiments there are, which keys they have."""
+
+from __future__ import annotations
+
+import textwrap
+
+from pydantic.fields import FieldInfo
+
+from genutil.config import KEYS, SECTIONS
+from genutil.settings.app_files import app_name, description, experiments
+from genutil.settings.field_types import expectation
+
+USAGE = """\
+Train, evaluate and profile networks whose wiring is learned, drawn at random or fixed.
+
+  python runner.py app:<experiment> [--key value ...]            train
+  python runner.py app:<experiment> --profile                    count parameters and multiply-adds
+  python runner.py app:<file of several experiments>             run them one after the other
+  python runner.py --resume <checkpoint> --evaluate              evaluate; its settings are in it
+  python runner.py --resume <checkpoint>                         go on training
+  python runner.py graphs app:<experiment> --save_path <folder>  draw and write the graphs of random stages
+  python runner.py records --help                                write TFRecord files
+  python runner.py --help                                        this, and all keys
+
+Lists: --gpus 0 1. Switches: --evaluate, --no-evaluate, --verify false. - and _ are alike: --data-dir DIR.
+An experiment is a file, or one of these; its folder may be left out where one name remains:
+"""
+
+
+def overview() -> str:
+    """How to call the runner, and a line for every experiment."""
+    named = {app_name(path): description(path) for path in experiments()}
+    width = max(map(len, named))
+    return USAGE + "".join(f"\n  {name:{width}}  {text}".rstrip() for name, text in named.items())
+
+
+def all_keys() -> str:
+    """Every key of an experiment: what it takes, its default, its meaning."""
+    parts = []
+    for section in SECTIONS:
+        keys = [field.alias or name for name, field in section.model_fields.items()]
+        parts.append("\n".join([f"{section.__doc__}:", *map(_line, keys)]))
+    return "\n\n".join(parts)
+
+
+def _line(key: str) -> str:
+    field = KEYS[key]
+    text = f"{field.description}; {expectation(field).removeprefix('a ')} [{_default(field)}]"
+    return textwrap.fill(text, 110, initial_indent=f"  --{key:25} ", subsequent_indent=" " * 30)
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    if value is None or value == []:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,126 @@
+"""Evaluation by an engine that runs the live edges only, side by side with the network itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DataParallelStrategy
+from torch import Tensor, nn
+
+from data import Batch
+from genutil.errors import UserError
+from genutil.evaluation.scores import Scores, evaluate
+from genutil.system.distributed import sum_over_processes
+from models.sparse.compile import TOLERANCE_FLOAT32, TOLERANCE_LOW, EngineError, compile_graph, full_float32
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What an engine gives, and how it compares with its network.
+
+    Attributes:
+        engine: its name.
+        scores: of the engine's logits; `seconds` includes the network's time.
+        images_per_second, network_images_per_second: of the engine and of the network, without loading.
+        near_ties: images whose two best logits are no further apart than the engine's tolerance; they may be predicted
+            either way. All others are predicted alike.
+    """
+
+    engine: str
+    scores: Scores
+    images_per_second: float
+    network_images_per_second: float
+    near_ties: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "engine": self.engine,
+            "images_per_second": self.images_per_second,
+            "network_images_per_second": self.network_images_per_second,
+            "near_ties": self.near_ties,
+        }
+
+    def __str__(self) -> str:
+        ratio = self.images_per_second / self.network_images_per_second if self.network_images_per_second else 0.0
+        return (
+            f"fast_eval: engine {self.engine}, {self.images_per_second:.0f} images a second; the network as it is "
+            f"{self.network_images_per_second:.0f} ({ratio:.1f} times); same prediction for all but {self.near_ties} "
+            "near ties"
+        )
+
+
+def evaluate_fast(
+    fabric: Fabric, network: nn.Module, batches: Iterable[Batch], engine: str, image_size: int
+) -> Comparison:
+    """Evaluate a network by an engine, and check every prediction against the network's own.
+
+    Args:
+        fabric: of the run.
+        network: on its device.
+        batches: of this process.
+        engine: see `models.sparse.compile_graph`.
+        image_size: pixels.
+
+    Raises:
+        UserError: the engine cannot run this network here, or it does not compute what the network does.
+    """
+    if isinstance(fabric.strategy, DataParallelStrategy):
+        raise UserError("fast_eval runs on one device a process: leave out strategy dp.")
+    try:
+        compiled = compile_graph(network, engine, image_size=image_size)
+    except (ValueError, ImportError, EngineError) as error:
+        raise UserError(f"fast_eval: {str(error).removesuffix('.')}.") from error
+    full = fabric.strategy.precision.precision == "32-true"
+    both = _SideBySide(network.eval(), compiled, TOLERANCE_FLOAT32 if full else TOLERANCE_LOW)
+    with full_float32():
+        scores = evaluate(fabric, both, batches)
+    counts = torch.tensor([both.near_ties, both.differing], dtype=torch.float64, device=fabric.device)
+    near_ties, differing = sum_over_processes(fabric, counts).tolist()
+    if differing:
+        raise UserError(
+            f"The engine {compiled.engine} predicts otherwise than the network for {differing:.0f} of {scores.images} "
+            "images that are no near ties."
+        )
+    ours, theirs = (
+        both.images / seconds if both.images else 0.0 for seconds in (both.engine_seconds, both.network_seconds)
+    )
+    return Comparison(compiled.engine, scores, ours, theirs, int(near_ties))
+
+
+class _SideBySide(nn.Module):
+    """Gives the engine's logits, and notes how they compare with the network's and how long either took."""
+
+    def __init__(self, network: nn.Module, compiled: nn.Module, tolerance: float) -> None:
+        super().__init__()
+        self.network, self.compiled, self.tolerance = network, compiled, tolerance
+        self.images = self.near_ties = self.differing = 0
+        self.engine_seconds = self.network_seconds = 0.0
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.images:  # what is only done for the first images is not timed
+            self.network(images), self.compiled(images)
+        expected, seconds = _timed(self.network, images)
+        self.network_seconds += seconds
+        logits, seconds = _timed(self.compiled, images)
+        self.engine_seconds += seconds
+        best = expected.float().topk(min(2, expected.shape[1])).values
+        near = best[:, 0] - best[:, -1] <= self.tolerance * expected.abs().amax(dim=1)
+        differs = expected.argmax(dim=1) != logits.argmax(dim=1)
+        self.near_ties += int(near.sum())
+        self.differing += int((differs & ~near).sum())
+        self.images += len(images)
+        return logits
+
+
+def _timed(network: nn.Module, images: Tensor) -> tuple[Tensor, float]:
+    start = time.perf_counter()
+    logits = network(images)
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+    return logits, time.perf_counter() - start

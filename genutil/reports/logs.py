@@ -1,0 +1,172 @@
+"""What a person watches and a program reads back: a progress bar, TensorBoard, and metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from genutil.errors import UserError
+from genutil.system.files import to_json
+
+METRICS = "metrics.jsonl"
+PICTURE_SIZE = 512
+"""Pixels of the longer side of an adjacency's picture, at most."""
+
+
+class RunLog:
+    """The log of a run in one folder; in processes that have none (`folder` None) it does nothing.
+
+    Args:
+        folder: exists; gets TensorBoard's events and metrics.jsonl.
+        history: the records that a resumed run has behind it, so that its log is whole.
+    """
+
+    def __init__(self, folder: Path | None, history: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.folder = folder
+        if folder is not None:
+            self._board = SummaryWriter(str(folder))
+            self._metrics = (folder / METRICS).open("a", encoding="utf-8")
+            for record in history:
+                self.epoch(record) if "validated_on" in record else self.steps(record)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.folder is not None:
+            self._board.close()
+            self._metrics.close()
+
+    def steps(self, record: Mapping[str, Any], in_metrics: bool = True) -> None:
+        """Note means over some steps; their names get the prefix step/ in TensorBoard, at record["step"].
+
+        Args:
+            record: one line of metrics.jsonl, where `in_metrics`.
+        """
+        if self.folder is None:
+            return
+        for name in record.keys() - {"epoch", "step"}:
+            self._board.add_scalar(f"step/{name}", record[name], record["step"])
+        if in_metrics:
+            self._metrics.write(to_json(record) + "\n")
+            self._metrics.flush()
+
+    def epoch(self, record: Mapping[str, Any], pictures: Mapping[str, Tensor] | None = None) -> None:
+        """Note a validation, and the training since the one before: an epoch, where no val_interval is given.
+
+        Args:
+            record: one line of metrics.jsonl; its numbers become scalars of TensorBoard at record["step"].
+            pictures: grey images [height, width] with values in 0..1, by name.
+        """
+        if self.folder is None:
+            return
+        self._metrics.write(to_json(record) + "\n")
+        self._metrics.flush()
+        step = record["step"]
+        for name, value in record.items():
+            if isinstance(value, int | float) and name != "step":
+                self._board.add_scalar(name, value, step)
+        for name, picture in (pictures or {}).items():
+            self._board.add_image(name, picture, step, dataformats="HW")
+        self._board.flush()
+
+    def bar(self, title: str, total: int, done: int = 0, delay: float = 0) -> tqdm:
+        """See `progress_bar`."""
+        return progress_bar(title, total, done, delay, shown=self.folder is not None)
+
+
+def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown: bool = True) -> tqdm:
+    """A progress bar on standard error, with the time left; where that is no terminal, rarely drawn and then left.
+
+    Args:
+        title: stands before it.
+        total: steps.
+        done: steps that are behind.
+        delay: seconds before it is drawn at all.
+        shown: false for none.
+    """
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        desc=title,
+        total=total,
+        initial=done,
+        file=sys.stderr,
+        leave=not terminal,
+        dynamic_ncols=True,
+        disable=not shown,
+        delay=delay,
+        mininterval=0.2 if terminal else 10,
+    )
+
+
+def validation_line(position: str, record: Mapping[str, Any], best_top1: float, left: float) -> str:
+    """A validation's record for the terminal.
+
+    Args:
+        position: where training stands, as epoch 3/10.
+        record: as in metrics.jsonl.
+        best_top1: of the validations so far, in percent.
+        left: seconds that the rest of the run will take.
+    """
+    parts = [
+        position,
+        f"loss {record['train_loss']:.4f}",
+        f"top-1 {record['train_top1']:.2f} %",
+        f"{record['validated_on']} {record['validation_top1']:.2f} % (best {best_top1:.2f})",
+        f"lr {record['lr']:.4g}",
+        f"{record['images_per_second']:.0f} images/s",
+    ]
+    parts += [f"{record[name]} {name.replace('_', ' ')}" for name in ("edges_swapped", "live_nodes") if name in record]
+    return "  ".join([*parts, f"{timedelta(seconds=round(left))} left"])
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The records of a run, oldest first, from its metrics.jsonl or the folder that holds it.
+
+    Those of a validation have `validation_top1`; others, which a log_interval brings, hold means over some steps.
+
+    A last line that was cut off while it was written is left out.
+
+    Raises:
+        UserError: no such file, or another line that is not JSON.
+    """
+    path = Path(path)
+    path = path / METRICS if path.is_dir() else path
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise UserError(f"Line {number} of {path} is not JSON.") from error
+    return records
+
+
+def adjacency_picture(matrix: Tensor) -> Tensor:
+    """A picture of which edges of a graph act: white where none do, black where they are densest.
+
+    Args:
+        matrix: effective weights [rows, columns].
+
+    Returns:
+        Values in 0..1 [height, width], neither above `PICTURE_SIZE`: the density of each pixel's share of the edges.
+    """
+    acting = (matrix != 0).float()
+    size = [min(side, PICTURE_SIZE) for side in acting.shape]
+    density = F.adaptive_avg_pool2d(acting[None], size)[0]
+    return 1 - density / density.max().clamp(min=torch.finfo(density.dtype).tiny)

@@ -1,0 +1,1 @@
+"""What is kept: checkpoints, and files of graphs."""

@@ -1,0 +1,115 @@
+"""The graphs of a randomly wired network in an experiment and in files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from genutil.config import Experiment
+from genutil.errors import UserError
+from genutil.saved import checkpoints
+from genutil.system.files import write_text, write_whole
+from models.networks.random_graphs import StageGraph, from_text, notice, picture, to_text
+from models.networks.randwire import drawn_graphs, make_regime
+
+FORMS = {".txt": "adjlist", ".adjlist": "adjlist", ".edgelist": "edgelist", ".edges": "edgelist", ".graphml": "graphml"}
+PICTURES = (".png", ".svg")
+
+
+def read(path: str | Path) -> StageGraph:
+    """The graph of a file, in the form that its ending says.
+
+    Raises:
+        UserError: no such file, another ending, or no connected acyclic graph with nodes 0, 1, 2, ….
+    """
+    path = Path(path)
+    if path.suffix not in FORMS:
+        raise UserError(f"{path} is no graph file: its name must end in {', '.join(FORMS)}.")
+    try:
+        return from_text(path.read_text(encoding="utf-8"), FORMS[path.suffix], str(path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text: its byte {error.start} is not UTF-8.") from error
+    except ValueError as error:
+        raise UserError(f"{error}.") from error
+
+
+def resolve(experiment: Experiment) -> Experiment:
+    """The same experiment with its graphs in `stage_graphs`, so that nothing else is needed for them.
+
+    They are those of its files, or of the checkpoint that it goes on or starts from, or drawn.
+
+    Raises:
+        UserError: they cannot be drawn or read, or there is no such checkpoint.
+    """
+    if experiment.model != "randwire" or experiment.stage_graphs:
+        return experiment
+    texts = [] if experiment.graph_files else _of_checkpoint(experiment.resume or experiment.init_from)
+    texts = texts or [to_text(graph) for graph in graphs(experiment)]
+    return experiment.but(stage_graphs=texts, graph_files=[])
+
+
+def _of_checkpoint(path: str | None) -> list[str]:
+    saved = checkpoints.read_settings(path) if path else None
+    return (saved or {}).get("stage_graphs", [])
+
+
+def graphs(experiment: Experiment) -> tuple[StageGraph, ...]:
+    """The graphs of a randomly wired network's stages: those that it keeps, or of its files, or drawn.
+
+    Raises:
+        UserError: they cannot be drawn or read.
+    """
+    if experiment.stage_graphs:
+        return tuple(_kept(experiment))
+    if experiment.graph_files:
+        return tuple(map(read, experiment.graph_files))
+    seed = experiment.seed if experiment.graph_seed is None else experiment.graph_seed
+    try:
+        regime = make_regime(experiment.regime, stages=experiment.stages)
+        return drawn_graphs(regime, experiment.graph_model, experiment.graph_param, seed)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def notices(experiment: Experiment) -> Iterator[str]:
+    """What is remarkable about the graphs that an experiment keeps: a set that was never rewired, say."""
+    for stage, graph in enumerate(_kept(experiment)):
+        if told := notice(graph):
+            yield f"Random stage {stage}: {told}"
+
+
+def _kept(experiment: Experiment) -> Iterator[StageGraph]:
+    for stage, text in enumerate(experiment.stage_graphs):
+        try:
+            yield from_text(text)
+        except ValueError as error:
+            raise UserError(f"stage_graphs, number {stage}: {error}.") from error
+
+
+def write(found: Sequence[StageGraph], folder: Path) -> list[Path]:
+    """Write dag_0.txt, dag_1.txt, … (networkx's adjacency lists) into a folder, which is made; the files' paths.
+
+    Raises:
+        UserError: the file system refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot make the folder {folder}: {error.strerror or error}.") from error
+    paths = [folder / f"dag_{stage}.txt" for stage in range(len(found))]
+    for path, graph in zip(paths, found, strict=True):
+        write_text(path, to_text(graph))
+    return paths
+
+
+def write_picture(found: Sequence[StageGraph], path: Path) -> None:
+    """Draw the graphs side by side into a PNG or SVG file.
+
+    Raises:
+        UserError: another ending, or the file system refuses.
+    """
+    if path.suffix not in PICTURES:
+        raise UserError(f"{path} is no picture: its name must end in {' or '.join(PICTURES)}.")
+    write_whole(path, lambda file: picture(found).savefig(file, format=path.suffix[1:]))

@@ -1,0 +1,1 @@
+"""Settings: their types in words, app files, and the dialects of other projects."""

@@ -1,0 +1,163 @@
+"""App files: YAML, a few keys each over a `base:` that they inherit from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from genutil.errors import UserError, nearest
+from genutil.settings import dialect_2019, dialect_keras_zoo
+
+APPS = Path(__file__).resolve().parents[2] / "apps"
+GRAPH_SOURCES = {"graph_model", "graph_param", "graph_seed", "graph_files"}
+
+
+class App(NamedTuple):
+    """What an app file and its bases state."""
+
+    settings: dict[str, Any]
+    origins: dict[str, str]
+    """Of each key, the key and the file that states it, for messages."""
+
+
+def experiments(folder: Path = APPS) -> list[Path]:
+    """The app files of a folder, sorted; bases are none: files named base.yml, or in a folder named base."""
+    paths = sorted(folder.rglob("*.yml"), key=lambda path: (len(path.parts), path))
+    return [path for path in paths if path.stem != "base" and path.parent.name != "base"]
+
+
+def app_name(path: Path, folder: Path = APPS) -> str:
+    """How an app file is called: its path in the folder of apps without .yml or .yaml; elsewhere only its own name."""
+    path = path.resolve()
+    inside = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+    return inside.as_posix().removesuffix(".yml").removesuffix(".yaml")
+
+
+def description(path: Path) -> str:
+    """The comment on the first line of an app file, or nothing."""
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+    return first.strip("# \n") if first.startswith("#") else ""
+
+
+def find(name: str, folder: Path = APPS) -> Path:
+    """The app file that `name` means: a path, or its end within the folder of apps; .yml may be left out.
+
+    Raises UserError where there is none (naming the nearest) or more than one.
+    """
+    if not name:
+        raise UserError("app: needs the name of an experiment, as in app:quickstart.")
+    for path in (Path(name), folder / name, folder.parent / name):
+        for candidate in (path, path.with_name(path.name + ".yml")):
+            if candidate.is_file():
+                return candidate
+    known = {app_name(path, folder): path for path in experiments(folder)}
+    end = name.removesuffix(".yml")
+    found = [full for full in known if f"/{full}".endswith(f"/{end}")]
+    if len(found) > 1:
+        raise UserError(f"app:{name} is ambiguous; which one is meant: {', '.join(found)}?")
+    if not found:
+        raise UserError(f"There is no app {name}; the nearest is {_nearest_app(end, list(known))}.")
+    return known[found[0]]
+
+
+def count(path: Path) -> int:
+    """How many experiments an app file holds: YAML documents, with --- between them.
+
+    Raises UserError where the file cannot be read.
+    """
+    return len(_load(path))
+
+
+def read(path: Path, folder: Path = APPS, document: int | None = None) -> App:
+    """What an app file, or a document of it (counted from 0), states, over what its bases do.
+
+    Raises UserError where the file or a base cannot be read, where a file is its own base, or where one that ought to
+    hold a single experiment holds several.
+    """
+    settings: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for source, stated in reversed(list(_lineage(path, folder, document))):
+        settings = lay_over(settings, stated)
+        origins |= {key: f"{key} (in {_shown(source)})" for key in stated}
+    return App(settings, origins)
+
+
+def lay_over(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with those stated in their place; graphs that they keep give way to what is stated of graphs."""
+    outdated = set() if GRAPH_SOURCES.isdisjoint(stated) else {"stage_graphs"}
+    return {**{key: value for key, value in settings.items() if key not in outdated}, **stated}
+
+
+def _lineage(path: Path, folder: Path, document: int | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    seen: list[Path] = []
+    following: Path | None = path
+    while following:
+        current = following
+        seen.append(current.resolve())
+        stated = _stated(current, document if len(seen) == 1 else None)
+        following = _base(stated, current, folder)
+        if following and following.resolve() in seen:
+            raise UserError(f"{_shown(current)} has {_shown(following)} as its base, which inherits from it in turn.")
+        yield current, dialect_2019.translate({key: value for key, value in stated.items() if key != "base"})
+
+
+def _base(stated: dict[str, Any], path: Path, folder: Path) -> Path | None:
+    base = stated.get("base")
+    if base is None:
+        return None
+    candidates = [path.parent / str(base), folder / str(base)]
+    found = [candidate for candidate in candidates if candidate.is_file()]
+    if found:
+        return found[0]
+    if "title" in stated:  # the runner of 2019 wrote the app's bare name there
+        return None
+    raise UserError(f"{_shown(path)} names the base {base}, and there is no such file beside it or in {folder.name}/.")
+
+
+def _stated(path: Path, document: int | None) -> dict[str, Any]:
+    """What a file's only document, or one of its documents, states by itself."""
+    documents = _load(path)
+    if document is None and len(documents) > 1:
+        raise UserError(f"{_shown(path)} holds {len(documents)} experiments, and one is wanted here.")
+    stated = documents[document or 0]
+    if not isinstance(stated, dict):
+        raise UserError(f"{_shown(path)} holds no settings; an app file is lines of the form key: value.")
+    return dialect_keras_zoo.translate({str(key).replace("-", "_"): value for key, value in stated.items()})
+
+
+def _load(path: Path) -> list[Any]:
+    """The documents of a file; of an empty one a single empty document."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            documents = list(yaml.safe_load_all(file))
+    except OSError as error:
+        raise UserError(f"{_shown(path)} cannot be read: {error.strerror}.") from None
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: no text, no date
+        raise UserError(f"{_shown(path)} is not valid YAML: {_yaml_fault(error)}.") from None
+    return [stated for stated in documents if stated is not None] or [None]
+
+
+def _shown(path: Path) -> str:
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _yaml_fault(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"{problem} (line {mark.line + 1})" if mark else " ".join(problem.split())
+
+
+def _nearest_app(name: str, known: list[str]) -> str:
+    if "/" in name:
+        return nearest(name, known)
+    by_stem = {full.rpartition("/")[2]: full for full in known}
+    return by_stem[nearest(name, by_stem)]

@@ -1,0 +1,295 @@
+"""Devices and processes: which are used, how they are started and stopped, and how batch statistics span them."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DataParallelStrategy, DDPStrategy
+from lightning_fabric.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+from torch.nn.parallel import DistributedDataParallel
+
+from genutil.config import Experiment
+from genutil.errors import UserError
+from genutil.system.files import write_text
+from genutil.system.interruption import Interrupted, StopRequest, announce
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+OUTCOME = "outcome"
+MISTAKE = "mistake-of-"
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def make_fabric(experiment: Experiment) -> Fabric:
+    """The devices, processes and precision of an experiment.
+
+    Without `gpus` all GPUs are used, else the CPU; `devices` above 1 asks for that many processes on the CPU, and an
+    empty `gpus` for the CPU. Under torchrun its own processes are used, whatever the numbers of the experiment.
+
+    Raises:
+        UserError: a GPU that is not there, or a way of working that these devices do not have.
+    """
+    gpus = _choose_gpus(experiment)
+    if experiment.precision == "16" and not gpus:
+        raise UserError("precision 16 needs a GPU; the CPU has bf16 and 32.")
+    local, nodes = len(gpus) or experiment.devices, experiment.num_nodes
+    if TorchElasticEnvironment.detect():
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // local
+        if 0 < len(gpus) < local:
+            raise UserError(f"torchrun started {local} processes on this machine, for {len(gpus)} GPUs.")
+        gpus = gpus[:local]
+    return Fabric(
+        accelerator="cuda" if gpus else "cpu",
+        devices=gpus or local,
+        num_nodes=nodes,
+        strategy=_strategy(experiment, on_gpus=bool(gpus), processes=local * nodes),
+        precision=PRECISIONS[experiment.precision],
+    )
+
+
+def _choose_gpus(experiment: Experiment) -> list[int]:
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if experiment.gpus is None:
+        return list(range(present)) if experiment.devices == 1 else []
+    absent = [str(gpu) for gpu in experiment.gpus if gpu >= present]
+    if absent:
+        there = f"there are {present}, counted from 0" if present else "torch finds none on this machine"
+        raise UserError(f"GPU {', '.join(absent)} is not there: {there}.")
+    return list(experiment.gpus)
+
+
+def _strategy(experiment: Experiment, on_gpus: bool, processes: int) -> str | DDPStrategy:
+    if experiment.strategy == "dp":
+        if on_gpus:
+            return "dp"
+        if processes > 1:
+            raise UserError("strategy: dp spreads a batch over GPUs in one process; on the CPU use ddp.")
+    if processes == 1:
+        return "auto"
+    started_outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect() or "LOCAL_RANK" in os.environ
+    # torch renamed the option; the statistics of synchronised batch norm are equal everywhere already
+    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    share = {"forward_sync_buffers" if renamed else "broadcast_buffers": not experiment.sync_batchnorm}
+    return DDPStrategy(start_method="popen" if started_outside else "spawn", **share)
+
+
+def starts_processes(fabric: Fabric) -> bool:
+    """Whether `launch` will run its function in processes of its own."""
+    return isinstance(fabric.strategy.launcher, _MultiProcessingLauncher)
+
+
+def launch(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run function(fabric, *arguments) in every process of the run and return what it returns in the first.
+
+    Processes are started afresh (spawn), so that this works from a script, a test or another program alike; the
+    function and its arguments must be picklable then. Where torchrun or SLURM started them, or one is enough, it runs
+    in this one. When one process fails the others are ended. A first Ctrl-C or SIGTERM is passed on to all of them as
+    a request to stop.
+
+    Raises:
+        UserError: as raised in any of the processes.
+        Interrupted: as raised in the processes.
+    """
+    if not starts_processes(fabric):
+        try:
+            fabric.launch()
+        except ValueError as error:  # what torchrun or SLURM started does not match what was asked for
+            raise UserError(str(error)) from error
+        return function(fabric, *arguments)
+    port = os.environ.get("MASTER_PORT")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        StopRequest(first=_pass_on_request, second=_end_children) as stop,
+    ):
+        try:
+            fabric.launch(_in_process, function, Path(folder), *arguments)
+        except (ProcessRaisedException, ProcessExitedException):
+            for mistake in Path(folder).glob(f"{MISTAKE}*"):
+                raise UserError(mistake.read_text()) from None
+            if stop.requested:
+                raise Interrupted from None
+            raise
+        finally:
+            if port is None:
+                os.environ.pop("MASTER_PORT", None)
+        outcome = pickle.loads((Path(folder) / OUTCOME).read_bytes())
+    if isinstance(outcome, Interrupted):
+        raise outcome
+    return outcome
+
+
+def stop_signals() -> tuple[int, ...]:
+    """The signals that ask a process of a run to stop: a parent that started it passes the request on as SIGUSR1."""
+    if multiprocessing.parent_process() is None:
+        return signal.SIGINT, signal.SIGTERM
+    return signal.SIGINT, signal.SIGUSR1
+
+
+def _in_process(fabric: Fabric, function: Callable[..., Any], folder: Path, *arguments: Any) -> None:
+    """Leave what the function returns, or the user's mistake, in files: a pipe to the parent would be too narrow."""
+    try:
+        outcome = function(fabric, *arguments)
+    except UserError as mistake:
+        write_text(folder / f"{MISTAKE}{fabric.local_rank}", str(mistake))
+        raise
+    except Interrupted as interrupted:
+        outcome = interrupted
+    if fabric.local_rank == 0:
+        (folder / OUTCOME).write_bytes(pickle.dumps(outcome))
+
+
+def _pass_on_request() -> None:
+    announce()
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGUSR1)
+
+
+def _end_children() -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
+@contextmanager
+def first_here(fabric: Fabric) -> Iterator[None]:
+    """One process of each machine goes first, so that only it fetches what is absent; the others then find it."""
+    if fabric.local_rank > 0:
+        fabric.barrier()
+    yield
+    if fabric.local_rank == 0:
+        fabric.barrier()
+
+
+def say(fabric: Fabric, text: str) -> None:
+    """Print in the first process of all machines."""
+    if fabric.global_rank == 0:
+        print(text, flush=True)
+
+
+def over_devices(fabric: Fabric, network: nn.Module) -> nn.Module:
+    """The network as it is to be called outside training: under dp its batches are spread over the GPUs."""
+    if isinstance(fabric.strategy, DataParallelStrategy):
+        return nn.DataParallel(network, fabric.strategy.parallel_devices)
+    return network
+
+
+def sum_over_processes(fabric: Fabric, values: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, in each of them."""
+    return values if fabric.world_size == 1 else fabric.all_reduce(values, reduce_op="sum")
+
+
+def agree(fabric: Fabric, wish: bool) -> bool:
+    """Whether any process wishes so. All must ask at the same point."""
+    if fabric.world_size == 1:
+        return wish
+    return bool(fabric.all_reduce(torch.tensor(float(wish), device=fabric.device), reduce_op="sum") > 0)
+
+
+@torch.no_grad()
+def share_buffers(fabric: Fabric, network: nn.Module) -> None:
+    """Give every process the first one's running statistics, so that all evaluate the network that is saved."""
+    if fabric.world_size > 1:
+        for buffer in network.buffers():
+            if buffer.is_floating_point():
+                dist.broadcast(buffer, 0)
+
+
+class _BatchNormOverProcesses(torch.autograd.Function):
+    """Batch norm by the statistics of the batches of all processes together.
+
+    Two passes over the data, means first and then squares about them: stable, where one pass of sums of squares is
+    not. The gradient is that of the sum of all processes' losses; those of weight and bias are this process's share.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
+        dims = [0, *range(2, x.dim())]
+        values = x if x.dtype == torch.float64 else x.float()
+        sums = torch.cat([values.sum(dims), values.new_tensor([values.numel() / x.shape[1]])])
+        dist.all_reduce(sums)
+        count = sums[-1]
+        mean = sums[:-1] / count
+        variance = (values - _column(mean, x)).square_().sum(dims)
+        dist.all_reduce(variance)
+        variance /= count
+        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt(), count)
+        ctx.mark_non_differentiable(mean, variance, count)
+        return F.batch_norm(values, mean, variance, weight, bias, False, 0.0, eps).to(x.dtype), mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, scale, count = ctx.saved_tensors
+        dims = [0, *range(2, x.dim())]
+        gradient = gradient.to(mean.dtype)
+        normalised = (x.to(mean.dtype) - _column(mean, x)) * _column(scale, x)
+        own = torch.stack([gradient.sum(dims), (gradient * normalised).sum(dims)])
+        total = own.clone()
+        dist.all_reduce(total)
+        by_mean, by_scale = total / count
+        inner = gradient - _column(by_mean, x) - normalised * _column(by_scale, x)
+        grad_x = inner * _column(scale if weight is None else scale * weight, x)
+        if weight is None:
+            return grad_x.to(x.dtype), None, None, None
+        return grad_x.to(x.dtype), own[1], own[0], None
+
+
+def _column(per_channel: Tensor, like: Tensor) -> Tensor:
+    return per_channel.view(1, -1, *[1] * (like.dim() - 2))
+
+
+class _Synchronised(nn.modules.batchnorm._BatchNorm):
+    """Batch norm that, while it trains, normalises by the batches of all processes; their sizes may differ."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        self._check_input_dim(x)
+        y, mean, variance, count = _BatchNormOverProcesses.apply(x, self.weight, self.bias, self.eps)
+        if self.track_running_stats:
+            self.num_batches_tracked.add_(1)
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+            unbiased = variance * (count / (count - 1))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
+        return y
+
+
+class SyncBatchNorm1d(_Synchronised, nn.BatchNorm1d):
+    """`nn.BatchNorm1d` over all processes."""
+
+
+class SyncBatchNorm2d(_Synchronised, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` over all processes."""
+
+
+class SyncBatchNorm3d(_Synchronised, nn.BatchNorm3d):
+    """`nn.BatchNorm3d` over all processes."""
+
+
+def synchronise_batchnorm(network: nn.Module) -> None:
+    """Let every batch norm of a network take its statistics over all processes, on any device, while it trains.
+
+    (torch.nn.SyncBatchNorm does so on GPUs only.) The layers keep their place, their names and their weights, and are
+    still instances of the class that they were.
+    """
+    kinds = {nn.BatchNorm1d: SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm2d, nn.BatchNorm3d: SyncBatchNorm3d}
+    for module in network.modules():
+        if type(module) in kinds:
+            module.__class__ = kinds[type(module)]

@@ -1,0 +1,1 @@
+"""Training: the loop, where it stands, learning rates, optimizers, and what wirings do meanwhile."""

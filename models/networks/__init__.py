@@ -1,0 +1,1 @@
+"""The networks, a file a family, and the random graphs that some of them follow."""

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from genutil.errors import UserError
+from genutil.reports.logs import METRICS, PICTURE_SIZE, RunLog, adjacency_picture, progress_bar, read_metrics
+
+
+def record(epoch: int, **more) -> dict:
+    return {"epoch": epoch, "step": 10 * epoch, "train_loss": 1 / epoch, "validated_on": "test", **more}
+
+
+def test_metrics_are_read_back_from_file_and_folder(tmp_path: Path) -> None:
+    records = [record(1), record(2, edges_swapped=3), record(3, live_nodes=7)]
+    with RunLog(tmp_path) as log:
+        for line in records:
+            log.epoch(line)
+    assert read_metrics(tmp_path / METRICS) == records
+    assert read_metrics(tmp_path) == records
+
+
+def test_each_epoch_is_on_the_disk_at_once(tmp_path: Path) -> None:
+    with RunLog(tmp_path) as log:
+        log.epoch(record(1))
+        assert read_metrics(tmp_path) == [record(1)]
+
+
+def test_a_resumed_runs_log_is_whole(tmp_path: Path) -> None:
+    with RunLog(tmp_path, history=[record(1), record(2)]) as log:
+        log.epoch(record(3))
+    assert [line["epoch"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+
+
+def test_a_resumed_runs_log_has_the_steps_too(tmp_path: Path) -> None:
+    history = [{"epoch": 1, "step": 5, "train_loss": 2.0}, record(1)]
+    with RunLog(tmp_path, history):
+        pass
+    assert read_metrics(tmp_path) == history
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    assert [event.value for event in board.Scalars("step/train_loss")] == [2]
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    with RunLog(tmp_path) as log:
+        log.epoch(record(1, validation_loss=float("nan")))
+    assert read_metrics(tmp_path)[0]["validation_loss"] is None
+
+
+def test_a_line_cut_off_at_the_end_is_left_out_and_one_in_the_middle_is_told(tmp_path: Path) -> None:
+    path = tmp_path / METRICS
+    path.write_text(json.dumps(record(1)) + "\n" + json.dumps(record(2))[:-5])
+    assert read_metrics(path) == [record(1)]
+    path.write_text(json.dumps(record(1))[:-5] + "\n" + json.dumps(record(2)) + "\n")
+    with pytest.raises(UserError, match=r"Line 1 of .*metrics\.jsonl is not JSON"):
+        read_metrics(path)
+    with pytest.raises(UserError, match="Cannot read"):
+        read_metrics(tmp_path / "absent")
+
+
+def test_tensorboard_gets_scalars_and_pictures(tmp_path: Path) -> None:
+    with RunLog(tmp_path) as log:
+        for step in (5, 10):
+            log.steps({"epoch": 1, "step": step, "train_loss": 1 / step, "lr": 0.1}, in_metrics=step == 10)
+        log.epoch(record(1, edges_swapped=3), {"adjacency/graph": torch.rand(20, 30)})
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    assert {"train_loss", "edges_swapped", "step/train_loss", "step/lr"} <= set(board.Tags()["scalars"])
+    assert [event.step for event in board.Scalars("step/train_loss")] == [5, 10]
+    assert [line["step"] for line in read_metrics(tmp_path)] == [10, 10]
+    (swapped,) = board.Scalars("edges_swapped")
+    assert (swapped.step, swapped.value) == (10, 3)
+    (picture,) = board.Images("adjacency/graph")
+    assert (picture.height, picture.width) == (20, 30)
+
+
+def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with RunLog(None) as log:
+        log.steps({"epoch": 1, "step": 50, "train_loss": 1.0})
+        log.epoch(record(1))
+        assert log.bar("epoch", 3).disable
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_bar_shows_figures_and_time_left_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("epoch 1/3", 10) as bar:
+        bar.set_postfix_str("loss 2.3026, top-1 10.00 %, 512 images/s", refresh=False)
+        bar.update(4)
+        bar.refresh()
+    shown = capsys.readouterr()
+    assert not shown.out
+    for part in ("epoch 1/3", "40%", "4/10", "<", "loss 2.3026", "512 images/s"):
+        assert part in shown.err
+
+
+def test_a_small_picture_shows_every_edge() -> None:
+    matrix = torch.tensor([[0.0, 2.0], [-1.0, 0.0]])
+    assert adjacency_picture(matrix).tolist() == [[1, 0], [0, 1]]
+    assert adjacency_picture(torch.zeros(3, 5)).tolist() == torch.ones(3, 5).tolist()
+
+
+def test_a_large_picture_is_brought_down_by_density() -> None:
+    matrix = torch.zeros(4 * PICTURE_SIZE, PICTURE_SIZE // 2)
+    matrix[: 2 * PICTURE_SIZE, ::2] = 1
+    picture = adjacency_picture(matrix)
+    assert picture.shape == (PICTURE_SIZE, PICTURE_SIZE // 2)
+    assert picture[0, :4].tolist() == [0, 1, 0, 1]
+    assert picture[PICTURE_SIZE // 2 :].unique().tolist() == [1]

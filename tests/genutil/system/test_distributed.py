@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from genutil.config import Experiment
+from genutil.errors import UserError
+from genutil.saved import checkpoints
+from genutil.system.distributed import (
+    SyncBatchNorm2d,
+    agree,
+    launch,
+    make_fabric,
+    starts_processes,
+    sum_over_processes,
+    synchronise_batchnorm,
+)
+from tests.genutil import processes
+
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+
+
+@no_gpu
+@pytest.mark.parametrize("gpus", [[0], [1, 3]])
+def test_a_gpu_that_is_not_there_is_told(gpus: list[int]) -> None:
+    with pytest.raises(UserError, match=rf"GPU {', '.join(map(str, gpus))} is not there: torch finds none"):
+        make_fabric(Experiment(gpus=gpus))
+
+
+def test_of_some_gpus_the_absent_ones_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match="GPU 2, 7 is not there: there are 2, counted from 0"):
+        make_fabric(Experiment(gpus=[1, 2, 7]))
+
+
+@no_gpu
+def test_without_gpus_the_cpu_is_used() -> None:
+    for experiment in (Experiment(), Experiment(gpus=[]), Experiment(strategy="dp")):
+        fabric = make_fabric(experiment)
+        assert (fabric.device.type, fabric.world_size, starts_processes(fabric)) == ("cpu", 1, False)
+
+
+def test_processes_on_the_cpu_are_started() -> None:
+    fabric = make_fabric(Experiment(devices=2))
+    assert fabric.device.type == "cpu"
+    assert starts_processes(fabric)
+
+
+def test_dataparallel_on_several_cpu_processes_is_refused() -> None:
+    with pytest.raises(UserError, match="on the CPU use ddp"):
+        make_fabric(Experiment(devices=2, strategy="dp"))
+
+
+def test_16_bits_on_the_cpu_are_refused() -> None:
+    with pytest.raises(UserError, match="precision 16 needs a GPU"):
+        make_fabric(Experiment(gpus=[], precision="16"))
+
+
+def test_one_process_sums_and_agrees_alone() -> None:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    assert sum_over_processes(fabric, torch.tensor([1.0, 2.0])).tolist() == [1, 2]
+    assert agree(fabric, True)
+    assert not agree(fabric, False)
+
+
+def test_synchronised_layers_stay_what_and_where_they_were() -> None:
+    norm = nn.BatchNorm2d(3)
+    network = nn.Sequential(nn.Conv2d(1, 3, 1), norm, nn.InstanceNorm2d(3), nn.Sequential(norm))
+    names = list(network.state_dict())
+    synchronise_batchnorm(network)
+    assert network[1] is norm
+    assert network[3][0] is norm
+    assert type(norm) is SyncBatchNorm2d
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert type(network[2]) is nn.InstanceNorm2d
+    assert list(network.state_dict()) == names
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What two processes on the CPU found, and their checkpoints' folder."""
+    folder = tmp_path_factory.mktemp("two")
+    return {**launch(make_fabric(Experiment(devices=2)), processes.both, folder), "folder": folder}
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The same training in one process with the same global batches."""
+    return processes.train_small(Fabric(accelerator="cpu", devices=1), tmp_path_factory.mktemp("one"))
+
+
+@pytest.mark.parametrize("name", processes.LAYERS)
+def test_batch_norm_over_processes_is_batch_norm_of_the_whole_batch(two: dict, name: str) -> None:
+    layer, batch = processes.layer_and_batch(name)
+    whole = processes.pass_through(layer, batch, slice(None))
+    parts = two["layers"][name]
+    assert parts[0].keys() == whole.keys()
+    for key, expected in whole.items():
+        if key in ("y", "x.grad", "evaluated"):
+            found = torch.cat([part[key] for part in parts])
+        elif key.endswith(".grad"):
+            found = parts[0][key] + parts[1][key]
+        else:
+            found = parts[0][key]
+            assert torch.equal(found, parts[1][key])
+        if key == "evaluated" and name == "without statistics":
+            continue  # an evaluation without statistics is of each process's own images
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_two_processes_train_as_one(two: dict, one: dict) -> None:
+    for name, expected in one["network"].items():
+        torch.testing.assert_close(two["training"]["network"][name], expected, rtol=1e-9, atol=1e-11, msg=name)
+    assert [record["step"] for record in one["history"]] == [2, 4, 5, 6, 8, 10, 10, 12, 14, 15]
+    for mine, theirs in zip(one["history"], two["training"]["history"], strict=True):
+        assert mine.keys() == theirs.keys()
+        for key in mine.keys() - {"seconds", "images_per_second"}:
+            loose = key.endswith(("loss", "top1"))
+            assert mine[key] == (pytest.approx(theirs[key], rel=1e-9) if loose else theirs[key])
+
+
+def test_two_processes_evaluate_as_one(two: dict, one: dict) -> None:
+    for name in ("top1", "top5", "images"):
+        assert getattr(one["again"], name) == getattr(two["training"]["again"], name)
+    assert one["again"].loss == pytest.approx(two["training"]["again"].loss, rel=1e-9)
+
+
+def test_a_run_of_two_processes_resumes_in_one(two: dict, one: dict) -> None:
+    path = two["folder"] / "sync" / "last.pt"
+    assert checkpoints.read(path)["progress"]["epoch"] == 3
+    resumed = processes.train_small(Fabric(accelerator="cpu", devices=1), None, resume=path)
+    for name, expected in two["training"]["network"].items():
+        assert torch.equal(resumed["network"][name], expected)
+
+
+def test_without_synchronisation_all_evaluate_the_network_that_is_saved(two: dict, one: dict) -> None:
+    network = processes.SmallNet(graph="random", dropout=0).double()
+    checkpoints.load_weights(two["folder"] / "plain" / "last.pt", network)
+    data = processes.make_data(70, 15, dtype=torch.float64)
+    scores = processes.evaluate(Fabric(accelerator="cpu", devices=1), network, data.test.epoch(0))
+    assert scores.loss == pytest.approx(two["plain"]["again"].loss, rel=1e-9)
+    assert two["plain"]["history"][-1]["train_loss"] != pytest.approx(one["history"][-1]["train_loss"], rel=1e-6)
+
+
+def test_a_mistake_in_one_process_ends_the_others_and_is_told_as_such() -> None:
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"^cat/7\.png cannot be read\.$"):
+        launch(make_fabric(Experiment(devices=2)), processes.fail_in_the_second)
+    assert time.monotonic() - started < 200
+
+
+def test_what_one_process_returns_is_returned() -> None:
+    assert launch(Fabric(accelerator="cpu", devices=1), lambda fabric, x: (fabric.world_size, x), "x") == (1, "x")

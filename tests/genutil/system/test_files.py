@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from genutil.errors import UserError
+from genutil.system.files import claim_folder, claim_log_folder, to_json, write_text, write_whole
+
+
+def test_a_failure_while_writing_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    write_text(path, "old")
+
+    def half(file) -> None:
+        file.write(b"new, but not wh")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, half)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    def refuse(file) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match=r"Cannot write .*last\.pt: No space left on device"):
+        write_whole(tmp_path / "last.pt", refuse)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file or directory"):
+        write_text(tmp_path / "absent" / "file", "text")
+
+
+def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "text")
+    (tmp_path / "plain").write_text("text")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_another_runs_folder_is_not_taken(tmp_path: Path) -> None:
+    first = claim_folder(tmp_path / "checkpoints", "small_scale.static_dnw")
+    assert first == tmp_path / "checkpoints" / "small_scale.static_dnw"
+    assert claim_folder(tmp_path / "checkpoints", "small_scale.static_dnw") == first  # still empty
+    (first / "init.pt").touch()
+    second = claim_folder(tmp_path / "checkpoints", "small_scale.static_dnw")
+    (second / "init.pt").touch()
+    third = claim_folder(tmp_path / "checkpoints", "small_scale.static_dnw")
+    assert [second.name, third.name] == ["small_scale.static_dnw-2", "small_scale.static_dnw-3"]
+
+
+def test_a_file_in_the_folders_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(UserError, match="Cannot make the folder"):
+        claim_folder(tmp_path / "checkpoints", "run")
+
+
+def test_log_folders_carry_the_time(tmp_path: Path) -> None:
+    folder = claim_log_folder(tmp_path, "run")
+    assert folder.parent == tmp_path
+    assert folder.name.startswith("run-20")
+
+
+def test_json_has_no_numbers_that_other_parsers_refuse() -> None:
+    text = to_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": (2, "x")}})
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": [None, 1.5], "c": {"d": [2, "x"]}}

@@ -1,0 +1,78 @@
+"""The chosen edges are those of a full stable sort."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from models.wirings.selection import keep_largest
+
+
+def by_sort(weight: torch.Tensor, k: int) -> torch.Tensor:
+    order = weight.abs().sort(dim=-1, descending=True, stable=True).indices[..., :k]
+    return torch.zeros_like(weight, dtype=torch.bool).scatter_(-1, order, True)
+
+
+@given(
+    values=st.lists(st.integers(-4, 4), min_size=1, max_size=60),
+    rows=st.integers(1, 4),
+    k=st.integers(-1, 61),
+    flat=st.booleans(),
+)
+@settings(deadline=None, max_examples=300)
+def test_agrees_with_a_stable_sort_where_many_are_equal(values, rows, k, flat):
+    weight = torch.tensor(values, dtype=torch.float32)
+    if not flat:
+        weight = torch.stack([weight.roll(row) for row in range(rows)])
+    assert keep_largest(weight, k).equal(by_sort(weight, max(k, 0)))
+
+
+@pytest.mark.parametrize("k", [1, 7, 5000, 300_000, 599_999])
+@pytest.mark.parametrize("kind", ["normal", "tied", "sorted", "few"])
+def test_large_weights(kind, k):
+    torch.manual_seed(k)
+    n = 600_000
+    weight = {
+        "normal": torch.randn(n),
+        "tied": (torch.randn(n) * 30).round(),
+        "sorted": torch.linspace(-1, 1, n),
+        "few": torch.zeros(n).index_fill_(0, torch.randint(n, (k // 2 + 1,)), 1.0),
+    }[kind]
+    assert keep_largest(weight, k).equal(by_sort(weight, k))
+
+
+def test_a_sample_that_misleads_still_gives_the_exact_set():
+    n = 1 << 20
+    weight = torch.rand(n)
+    weight[:: n // (1 << 16)] += 10  # just the entries that the threshold is guessed from
+    assert keep_largest(weight, 100_000).equal(by_sort(weight, 100_000))
+
+
+def test_weights_that_are_not_numbers_do_not_hang():
+    weight = torch.randn(300_000)
+    weight[::3] = float("nan")
+    assert keep_largest(weight, 1000).shape == weight.shape
+
+
+def test_double_precision_and_no_gradient():
+    weight = torch.randn(100, dtype=torch.float64, requires_grad=True)
+    kept = keep_largest(weight, 10)
+    assert kept.equal(by_sort(weight.detach(), 10))
+    assert not kept.requires_grad
+
+
+class Recorder(TorchDispatchMode):
+    """Notes the operations that run."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names = {*getattr(self, "names", ()), str(function)}
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("n", [100, 1_000_000])
+def test_nothing_is_sorted(n):
+    with Recorder() as recorder:
+        keep_largest(torch.randn(n), n // 20)
+    assert any("kthvalue" in name for name in recorder.names)
+    assert not any("sort" in name for name in recorder.names)
