@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.inspection import Call, evaluating, recorded_calls
 from models.networks.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
 from models.sparse import ChannelGraph, channel_graphs
-from models.sparse.from_network import evaluating
 from models.sparse.graph import Level, Size
 from models.wirings.rules import Graph, Wiring, graphs
 
@@ -200,7 +200,7 @@ def _parts(network: nn.Module, parts: Mapping[str, ChannelGraph], images: Tensor
     """The rows of a network that is dense, or wired in parts: a row a conv or linear layer, or a wired part."""
     wirings = dict(graphs(network))
     for name, module, calls in _run(network, parts, images):
-        output = " x ".join(map(str, calls[-1][1]))
+        output = " x ".join(map(str, calls[-1].result))
         if name in parts:
             graph = parts[name]
             members = [
@@ -209,12 +209,12 @@ def _parts(network: nn.Module, parts: Mapping[str, ChannelGraph], images: Tensor
                 if level.stage in (graph.kept or [level.stage]) and level.sources
             ]
             wired = [wired for path, wired in wirings.items() if path.startswith(f"{name}.")]
-            row = _row(name, output, graph, graph.sizes(calls[-1][0][1:] or (1, 1)), members, wired)
+            row = _row(name, output, graph, graph.sizes(calls[-1].given[1:] or (1, 1)), members, wired)
             yield replace(row, multiply_adds=row.multiply_adds * len(calls))
         else:
             assert isinstance(module.weight, Tensor)
             edges = module.weight.numel()
-            yield Layer(name, edges, edges * sum(math.prod(out[1:]) for _, out in calls), output)
+            yield Layer(name, edges, edges * sum(math.prod(call.result[1:]) for call in calls), output)
 
 
 def _row(
@@ -324,31 +324,22 @@ def _operations(graph: ChannelGraph, index: int, sizes: tuple[Size, Size]) -> in
     return total
 
 
-Call = tuple[tuple[int, ...], tuple[int, ...]]
-"""Shapes, without the batch, of what goes into a module and what comes out."""
-
-
 def _run(
     network: nn.Module, parts: Mapping[str, ChannelGraph], images: Tensor
 ) -> Iterator[tuple[str, nn.Module, list[Call]]]:
-    """Run the network once; then each wired part, and each other conv and linear layer, with its calls."""
-    calls: dict[str, list[Call]] = {}
-    handles = []
-    for name, module in network.named_modules():
+    """Run the network once; then each wired part, and each other conv and linear layer, with its calls.
+
+    A call holds the shapes, without the batch, of what goes in and what comes out.
+    """
+
+    def counted(name: str, module: nn.Module) -> bool:
         inside = any(name.startswith(f"{part}.") for part in parts)
-        if name in parts or (isinstance(module, _COUNTED) and not inside):
+        return name in parts or (isinstance(module, _COUNTED) and not inside)
 
-            def record(_: nn.Module, given: tuple[Tensor, ...], out: Tensor, name: str = name) -> None:
-                calls.setdefault(name, []).append((tuple(given[0].shape[1:]), tuple(out.shape[1:])))
-
-            handles.append(module.register_forward_hook(record))
-    try:
-        with evaluating(network):
-            network(images.to(next(network.parameters())))
-    finally:
-        for handle in handles:
-            handle.remove()
-    for name, module in network.named_modules():
+    modules = {name: module for name, module in network.named_modules() if counted(name, module)}
+    with evaluating(network), recorded_calls(network, modules, keep=lambda tensor: tuple(tensor.shape[1:])) as calls:
+        network(images.to(next(network.parameters())))
+    for name, module in modules.items():
         if name in calls:
             yield name, module, calls[name]
 

@@ -40,8 +40,8 @@ from genutil.training.loop import Training
 from genutil.training.progress import Progress, Totals
 from genutil.training.schedules import make_schedule
 from genutil.training.wiring_watch import WiringWatch
+from models.inspection import evaluating
 from models.networks.randwire import RandWire
-from models.sparse.from_network import evaluating
 from models.wirings.rules import graphs
 from models.wirings.scheduled import STR
 

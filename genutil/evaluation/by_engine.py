@@ -76,7 +76,7 @@ def evaluate_fast(
     except (ValueError, ImportError, EngineError) as error:
         raise UserError(f"fast_eval: {str(error).removesuffix('.')}.") from error
     full = fabric.strategy.precision.precision == "32-true"
-    both = _SideBySide(network.eval(), compiled, TOLERANCE_FLOAT32 if full else TOLERANCE_LOW)
+    both = _SideBySide(network, compiled, TOLERANCE_FLOAT32 if full else TOLERANCE_LOW)
     with full_float32():
         scores = evaluate(fabric, both, batches)
     counts = torch.tensor([both.near_ties, both.differing], dtype=torch.float64, device=fabric.device)
@@ -100,7 +100,6 @@ class _SideBySide(nn.Module):
         self.network, self.compiled, self.tolerance = network, compiled, tolerance
         self.images = self.near_ties = self.differing = 0
         self.engine_seconds = self.network_seconds = 0.0
-        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.images:  # what is only done for the first images is not timed

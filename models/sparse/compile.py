@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.inspection import evaluating, recorded_calls
 from models.native.library import NoCompilerError
 from models.networks.mobilenetv1_like import WiredLinear
 from models.sparse import graph as graphs_module
-from models.sparse.from_network import channel_graphs, evaluating
+from models.sparse.from_network import channel_graphs
 from models.sparse.graph import ChannelGraph, Size
 from models.sparse.native import NativeGraph, load_kernel
 from models.sparse.torch_engines import CudaGraphs, PrunedGraph, csr_graph, dgl_graph, import_dgl
@@ -329,26 +330,9 @@ def relative_difference(found: Tensor, expected: Tensor) -> float:
 
 def _calls(network: nn.Module, names: Sequence[str], images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """What goes into each named module and what comes out of it when it is first called for the images."""
-    given: dict[str, Tensor] = {}
-    results: dict[str, Tensor] = {}
-    hooks = []
-    for name in names:
-        module = network.get_submodule(name)
-
-        def before(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-            given.setdefault(name, args[0].detach().clone())
-
-        def after(_: nn.Module, __: tuple[Tensor, ...], result: Tensor, name: str = name) -> None:
-            results.setdefault(name, result.detach().clone())
-
-        hooks += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
-    try:
-        with evaluating(network):
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {name: (given[name], results[name]) for name in names if name in results}
+    with evaluating(network), recorded_calls(network, names) as calls:
+        network(images)
+    return {name: (calls[name][0].given, calls[name][0].result) for name in names if name in calls}
 
 
 def _first_wrong_stage(
@@ -378,22 +362,11 @@ def _first_wrong_stage(
 
 def _outputs(network: nn.Module, names: Sequence[str], images: Tensor, root: str) -> dict[str, list[Tensor]]:
     """What the named modules give, call by call, when the images go through the network (nothing for a part of one)."""
-    outputs: dict[str, list[Tensor]] = {}
     if root:
-        return outputs
-    hooks = [
-        network.get_submodule(name).register_forward_hook(
-            lambda _, __, result, name=name: outputs.setdefault(name, []).append(result.detach().clone())
-        )
-        for name in dict.fromkeys(names)
-    ]
-    try:
-        with evaluating(network):
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return outputs
+        return {}
+    with evaluating(network), recorded_calls(network, names) as calls:
+        network(images)
+    return {name: [call.result for call in made] for name, made in calls.items()}
 
 
 def _images(network: nn.Module, image_size: int | Size) -> Tensor:

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from models.inspection import evaluating
 from models.networks.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
 from models.networks.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
 from models.sparse.graph import ChannelGraph, Depthwise, Edges, InstanceNorm, Level
 from models.wirings.rules import Wiring
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode and without gradients, and its modes as they were afterwards."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def channel_graph(network: nn.Module) -> ChannelGraph:
