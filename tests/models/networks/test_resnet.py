@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.resnet import ResidualNetwork, SamePad, resnet, resnext, wrn
+from models.networks.residual_blocks import SamePad
+from models.networks.resnet import ResidualNetwork, resnet, resnext, wrn
 
 # name: factory, arguments, parameters as published (in millions, rounded as there), parameters
 SIZES = {
