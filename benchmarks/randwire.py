@@ -32,7 +32,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from models.networks.random_graphs import draw_stages
-from models.networks.randwire import Node, RandomStage, RandWire, make_regime, random_stages
+from models.networks.randwire import Node, RandomStage, RandWire
+from models.networks.randwire_regimes import make_regime, random_stages
 
 FORMS = ("plain", "plain, channels_last", "ours")
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.inspection import Call, evaluating, recorded_calls
-from models.networks.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
+from models.protocols import HasCountOf2019
 from models.sparse import ChannelGraph, channel_graphs
 from models.sparse.graph import Level, Size
 from models.wirings.rules import Graph, Wiring, graphs
@@ -63,7 +63,7 @@ class Profile:
     """The cost of a network for one image.
 
     Attributes:
-        parameters: by the count of 2019 for a MobileNetV1-like network; else all trainable ones, of wired layers the
+        parameters: by the count of 2019 where the network has one; else all trainable ones, of wired layers the
             acting edges.
         multiply_adds: by the count of 2019, or those of every conv and linear layer, of wired ones the live edges.
         live_parameters, live_multiply_adds: of live edges and nodes, without biases and norms.
@@ -125,8 +125,9 @@ def profile(network: nn.Module, image_size: int, in_channels: int = 3) -> Profil
     else:
         layers = list(_parts(network, parts, torch.randn(1, in_channels, image_size, image_size)))
     live = sum(layer.parameters for layer in layers), sum(layer.multiply_adds for layer in layers)
-    if isinstance(network, MobileNetV1Like):
-        return Profile(image_size, "2019", *count_2019(network, image_size), *live, layers)
+    if isinstance(network, HasCountOf2019):
+        with evaluating(network):
+            return Profile(image_size, "2019", *network.count_2019(image_size), *live, layers)
     return Profile(image_size, "exact", acting_parameters(network), live[1], *live, layers)
 
 
@@ -147,35 +148,6 @@ def live_nodes(network: nn.Module) -> int | None:
             sources = _sources(graph, [level for level in graph.levels if level.stage == stage])
             total += int((sources.live & sources.nodes).sum())
     return total
-
-
-def count_2019(network: MobileNetV1Like, image_size: int) -> tuple[int, int]:
-    """Parameters and multiply-adds as the code of 2019 counted them, at any image size.
-
-    Edges count as the budget, a real number, whether or not they act; nodes count where they have an output edge in
-    their own stage; the last pool and the classifier count the last stage's outputs that have an input edge.
-    """
-    side = -(-image_size // network.conv1.stride[0])
-    parameters = multiply_adds = 0
-    alive = 0
-    for index, stage in enumerate(network.layers):
-        assert isinstance(stage, WiredStage)
-        acting = stage.graph.matrix() != 0
-        with_output, with_input = acting.any(dim=0), acting.any(dim=1)
-        if index == 0:
-            stem = 9 * network.conv1.in_channels * int(with_output[: stage.in_channels].sum())
-            parameters, multiply_adds = stem, stem * side * side
-        side = -(-side // stage.stride)
-        cost = 9 * int(with_output.sum()) + (1 - stage.graph.wiring.prune_rate) * acting.numel()
-        parameters += int(cost)
-        multiply_adds += int(cost * side * side)
-        alive = int(with_input[-stage.out_channels :].sum())
-    linear = network.linear
-    if isinstance(linear, WiredLinear):
-        classifier = int(linear.in_features * linear.out_features * (1 - linear.graph.wiring.prune_rate))
-    else:
-        classifier = alive * linear.out_features
-    return parameters + classifier, multiply_adds + side * side * alive + classifier
 
 
 def _wired_weights(network: nn.Module) -> Iterator[tuple[Tensor, Wiring]]:

@@ -16,7 +16,6 @@ import yaml
 from lightning_fabric import Fabric
 from torch import nn
 
-from genutil import model_profiling
 from genutil.build import Parts, build, profile
 from genutil.config import Experiment, Machine
 from genutil.evaluation.batches import readable, watched
@@ -24,7 +23,7 @@ from genutil.evaluation.by_engine import evaluate_fast
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports.logs import RunLog, progress_bar
 from genutil.reports.pictures import draw
-from genutil.saved import checkpoints, graph_files
+from genutil.saved import checkpoints
 from genutil.system.distributed import (
     first_here,
     launch,
@@ -34,14 +33,14 @@ from genutil.system.distributed import (
     stop_signals,
     synchronise_batchnorm,
 )
-from genutil.system.files import claim_folder, claim_log_folder, require_place, to_json, write_text
+from genutil.system.files import claim_folder, claim_log_folder, require_place, to_json, write_text, write_texts
 from genutil.system.interruption import Interrupted, StopRequest, announce
 from genutil.training.loop import Training
 from genutil.training.progress import Progress, Totals
 from genutil.training.schedules import make_schedule
 from genutil.training.wiring_watch import WiringWatch
 from models.inspection import evaluating
-from models.networks.randwire import RandWire
+from models.protocols import HasFiles
 from models.wirings.rules import graphs
 from models.wirings.scheduled import STR
 
@@ -135,15 +134,15 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
             schedule=make_schedule(experiment, progress.steps_per_epoch),
             data=data,
             progress=progress,
-            watch=WiringWatch(network, _measure),
+            watch=WiringWatch(network),
             log=log,
             stop=stop,
             folder=folder,
             settings=experiment.to_saved(),
             say=partial(say, fabric),
         )
-        if folder and isinstance(network, RandWire):
-            graph_files.write(network.graphs, folder / "graphs")
+        if folder and isinstance(network, HasFiles):
+            write_texts(folder, network.files())
         say(fabric, f"Checkpoints go to {folder}, logs to {log_folder}.")
         try:
             if not progress.updates:
@@ -266,17 +265,6 @@ def _command(experiment: Experiment, checkpoint: str) -> str:
             values = value if isinstance(value, list) else [str(value).lower() if isinstance(value, bool) else value]
             words += [f"--{key}", *map(str, values or ["[]"])]
     return shlex.join(words)
-
-
-def _measure(network: nn.Module) -> dict[str, float]:
-    """What is noted of a network after each epoch."""
-    measured: dict[str, float] = {}
-    live = model_profiling.live_nodes(network) if any(True for _ in graphs(network)) else None
-    if live is not None:
-        measured["live_nodes"] = live
-    if hasattr(network, "function_evaluations"):
-        measured["function_evaluations"] = network.function_evaluations
-    return measured
 
 
 def _figures(scores: Scores) -> dict[str, float]:

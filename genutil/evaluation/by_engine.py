@@ -16,7 +16,8 @@ from data import Batch
 from genutil.errors import UserError
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.system.distributed import sum_over_processes
-from models.sparse.compile import TOLERANCE_FLOAT32, TOLERANCE_LOW, EngineError, compile_graph, full_float32
+from models.sparse.compile import compile_graph
+from models.sparse.equality import TOLERANCE_FLOAT32, TOLERANCE_LOW, EngineError, full_float32
 
 
 @dataclass(frozen=True)

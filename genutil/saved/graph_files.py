@@ -8,9 +8,10 @@ from pathlib import Path
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.saved import checkpoints
-from genutil.system.files import write_text, write_whole
-from models.networks.random_graphs import StageGraph, from_text, notice, picture, to_text
-from models.networks.randwire import drawn_graphs, make_regime
+from genutil.system.files import write_texts, write_whole
+from models.networks.random_graphs import StageGraph, from_text, notice, picture, to_files, to_text
+from models.networks.randwire import drawn_graphs
+from models.networks.randwire_regimes import make_regime
 
 FORMS = {".txt": "adjlist", ".adjlist": "adjlist", ".edgelist": "edgelist", ".edges": "edgelist", ".graphml": "graphml"}
 PICTURES = (".png", ".svg")
@@ -94,14 +95,7 @@ def write(found: Sequence[StageGraph], folder: Path) -> list[Path]:
     Raises:
         UserError: the file system refuses.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the folder {folder}: {error.strerror or error}.") from error
-    paths = [folder / f"dag_{stage}.txt" for stage in range(len(found))]
-    for path, graph in zip(paths, found, strict=True):
-        write_text(path, to_text(graph))
-    return paths
+    return write_texts(folder, to_files(found))
 
 
 def write_picture(found: Sequence[StageGraph], path: Path) -> None:

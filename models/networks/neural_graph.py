@@ -6,14 +6,28 @@ order that each network's docstring gives.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchdiffeq import odeint
 
+from models.sparse.graph import ChannelGraph, Edges
+from models.sparse.layers import (
+    as_array,
+    bias_of,
+    convolution_edges,
+    depthwise_of,
+    fold_batch_norm,
+    input_level,
+    instance_norm_of,
+    linear_level,
+    sum_level,
+)
 from models.wirings.rules import Block, EdgeLayout, Graph, make_wiring
 
 Rho = float | Literal["gamma"]
@@ -62,6 +76,7 @@ class _TinyClassifier(nn.Module):
             nn.BatchNorm2d(downsample_dim),
         )
         self.fc = nn.Linear(feature_dim, classes)
+        self.image_size = image_size
         centre = image_size // 4 // 2
         self._centre = slice(centre - 2, centre)
 
@@ -74,6 +89,22 @@ class _TinyClassifier(nn.Module):
         """Logits [batch, classes] of a final state whose last channels are the features."""
         features = state[:, -self.feature_dim :, self._centre, self._centre]
         return self.fc(features.mean(dim=(2, 3)))
+
+    def stem_graph(self) -> ChannelGraph:
+        """The stem as a channel graph: conv, BN, ReLU, depthwise conv, 1x1 conv, BN."""
+        first, first_norm, _, spread, mix, mix_norm = self.downsample
+        bias, mix_bias = bias_of(first.bias, first.out_channels), bias_of(mix.bias, mix.out_channels)
+        level = sum_level("downsample.0", "downsample", (0,), convolution_edges(first), bias)
+        level = fold_batch_norm(level, first_norm)
+        level = replace(level, relu=True, depthwise=depthwise_of(spread), probe=("downsample.3", 0))
+        state = sum_level("downsample.4", "downsample", (1,), convolution_edges(mix), mix_bias)
+        state = replace(fold_batch_norm(state, mix_norm), probe=("downsample", 0))
+        return ChannelGraph((input_level(first.in_channels), level, state), flat=False)
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """First and end row, first and end column of the state that the features are the mean of."""
+        return self._centre.start, self._centre.stop, self._centre.start, self._centre.stop
 
 
 class StaticNeuralGraph(_TinyClassifier):
@@ -119,6 +150,31 @@ class StaticNeuralGraph(_TinyClassifier):
             state = state[:, -len(weight) :] + F.conv2d(planes, weight[:, :, None, None])
         return self.read_out(state)
 
+    def channel_graphs(self) -> dict[str, ChannelGraph]:
+        """One graph from the image to the logits: each block is fed by the stem and by every block before it."""
+        levels = list(self.stem_graph().levels)
+        stem = len(levels) - 1
+        stem_width = levels[stem].nodes
+        weights = [as_array(weight) for weight in self.graph()]
+        first_row = [0, *(self.dim - len(weight) for weight in weights)]
+        for i in range(len(weights) + 1):
+            last = i == len(weights)
+            width = self.feature_dim if last else self.bounds[i + 1] - self.bounds[i]
+            rows = slice(first_row[i], first_row[i] + width)
+            parts = [np.eye(self.dim, stem_width, dtype=np.float32)[rows]]
+            for weight, row in zip(weights[:i], first_row[1:], strict=False):
+                parts.append(weight[rows.start - row : rows.stop - row])
+            edges = Edges.from_dense(np.concatenate(parts, axis=1))
+            level = sum_level(f"block.{i}", "graph", tuple(range(stem, len(levels))), edges, None, rows.start)
+            if last:
+                level = replace(level, mean=True, window=self.window)
+            else:
+                kernels = depthwise_of(self.conv, slice(self.bounds[i], self.bounds[i + 1]))
+                level = replace(level, norm=instance_norm_of(self.norm[i]), relu=True, depthwise=kernels)
+            levels.append(level)
+        levels.append(linear_level("fc", len(levels) - 1, self.fc))
+        return {"": ChannelGraph(tuple(levels), kept={"graph": self.graph.wiring.kept})}
+
 
 class _Step(nn.Module):
     """ReLU, depthwise conv, graph, instance norm: [batch, dim, height, width] to the same shape."""
@@ -134,6 +190,25 @@ class _Step(nn.Module):
     def forward(self, state: Tensor, weight: Tensor) -> Tensor:
         planes = self.conv(F.relu(state, inplace=self.relu_in_place))
         return self.norm(F.conv2d(planes, weight[:, :, None, None]))
+
+    def edges(self) -> Edges:
+        """The edges that act."""
+        return Edges.from_dense(as_array(self.graph.matrix()))
+
+
+class _EngineStep(nn.Module):
+    """A step that an engine computes: it is called as `_Step`, and has no use for the weights."""
+
+    def __init__(self, engine: nn.Module, relu_in_place: bool) -> None:
+        super().__init__()
+        self.engine = engine
+        self.relu_in_place = relu_in_place
+
+    def graph(self) -> tuple[None]:
+        return (None,)
+
+    def forward(self, state: Tensor, _: None) -> Tensor:
+        return self.engine(F.relu_(state) if self.relu_in_place else state)
 
 
 class DiscreteTimeNeuralGraph(_TinyClassifier):
@@ -165,6 +240,27 @@ class DiscreteTimeNeuralGraph(_TinyClassifier):
         for _ in range(self.layers):
             state = self.step(state, weight)
         return self.read_out(state)
+
+    def channel_graphs(self) -> dict[str, ChannelGraph]:
+        """One graph from the image to the logits: the same edges again and again, the last time only those that end in
+        the channels read out."""
+        stem, step = self.stem_graph(), self.step
+        state = stem.levels[-1]
+        assert state.edges is not None
+        idle = self.dim - state.nodes
+        edges = replace(state.edges, indptr=np.pad(state.edges.indptr, (0, idle), mode="edge"))
+        start = sum_level("step.0", "downsample", state.sources, edges, np.pad(state.bias, (0, idle)))
+        depthwise, norm = depthwise_of(step.conv), instance_norm_of(step.norm)
+        levels = [*stem.levels[:-1], replace(start, relu=True, depthwise=depthwise, probe=("step.conv", 0))]
+        step_edges = step.edges()
+        for i in range(1, self.layers + 1):
+            level = sum_level(f"step.{i}", "step.graph", (len(levels) - 1,), step_edges)
+            levels.append(replace(level, norm=norm, relu=True, depthwise=depthwise, probe=("step.conv", i)))
+        read = np.arange(self.dim) >= self.dim - self.feature_dim
+        last = replace(levels[-1], relu=False, depthwise=None, mean=True, window=self.window, probe=None)
+        levels[-1] = last.select(read, np.ones(self.dim, dtype=bool))
+        levels.append(linear_level("fc", len(levels) - 1, self.fc))
+        return {"": ChannelGraph(tuple(levels), kept={"step.graph": step.graph.wiring.kept})}
 
 
 class ContinuousTimeNeuralGraph(_TinyClassifier):
@@ -224,6 +320,28 @@ class ContinuousTimeNeuralGraph(_TinyClassifier):
             options=self._options,
         )
         return self.read_out(path[1])
+
+    def channel_graphs(self) -> dict[str, ChannelGraph]:
+        """Two graphs: the stem, and the derivative x' of the state x.
+
+        Of the derivative no node is removed: the solver's step size follows the error of them all.
+        """
+        step = self.step
+        state = sum_level("state", "step.conv", (0,), Edges.from_dense(np.eye(self.dim)))
+        state = replace(state, relu=True, depthwise=depthwise_of(step.conv), probe=("conv", 0))
+        level = sum_level("derivative", "step.graph", (1,), step.edges())
+        levels = (input_level(self.dim), state, replace(level, norm=instance_norm_of(step.norm)))
+        kept = {"step.graph": step.graph.wiring.kept}
+        derivative = ChannelGraph(levels, flat=False, kept=kept, removable=False)
+        return {"downsample": self.stem_graph(), "step": derivative}
+
+    def take_engine(self, name: str, engine: nn.Module) -> None:
+        """Let an engine compute the stem ("downsample") or the derivative ("step") from now on."""
+        setattr(self, name, _EngineStep(engine, self.step.relu_in_place) if name == "step" else engine)
+
+    def measures(self) -> dict[str, float]:
+        """`function_evaluations` of the last forward pass."""
+        return {"function_evaluations": self.function_evaluations}
 
 
 def _depthwise(channels: int) -> nn.Conv2d:

@@ -253,6 +253,11 @@ def _numbered(nodes: set[int], edges: Iterable[Edge], name: str, seed: int | Non
     return StageGraph(len(nodes), tuple(edges), name, seed)
 
 
+def to_files(graphs: Sequence[StageGraph]) -> dict[str, str]:
+    """The graphs of a network's stages as adjacency lists (`to_text`), by the names of their files: dag_0.txt, ...."""
+    return {f"dag_{stage}.txt": to_text(graph) for stage, graph in enumerate(graphs)}
+
+
 def statistics(graph: StageGraph) -> dict[str, float]:
     """Degrees, path length, diameter, clustering of the undirected graph; depth of the directed one, in nodes."""
     plain = graph.to_networkx().to_undirected()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -11,74 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.random_graphs import StageGraph, draw_stages, from_text
-from models.networks.shared_states import Plan, SharedStates, dropout
+from models.networks.random_graphs import StageGraph, draw_stages, from_text, to_files
+from models.networks.randwire_regimes import Regime, make_regime, random_stages
+from models.networks.shared_states import NodeOrder, SharedStates, dropout
 from models.wirings.rules import Block, EdgeLayout, Graph, Random, make_wiring
 from models.wirings.selection import keep_largest
 
 CLASSIFIER_CHANNELS = 1280
-
-
-@dataclass(frozen=True)
-class Regime:
-    """What distinguishes one published form of the network from another.
-
-    Attributes:
-        stages: the last stage's number, counting the stem's convolution as 1 (conv1).
-        channels: C, the width of the first random stage; each further stage doubles it.
-        conv2_stride: stride of the plain convolution behind the stem; None: the random stages begin with conv2.
-        init_subsample: the stem has stride 2, else 1.
-        stem_norm: BN behind the stem also at stride 1.
-        first_stride: stride of the first random stage; the others have 2.
-        halve_first: the first random stage has half the nodes.
-        separable: 3x3 separable convolutions in the stem and conv2 too, else plain ones.
-        bias: convolutions have biases.
-        node_inputs: a node is fed by its predecessors or by all its ancestors.
-        stage_output: mean or sum of the nodes without successors.
-        widen: the nodes that change the number of channels: those without predecessors or those without successors.
-        dropout: behind each node.
-        drop_edge: probability with which an edge is dropped for an image, in training.
-        classifier_dropout: before the linear layer.
-    """
-
-    stages: int = 5
-    channels: int = 78
-    conv2_stride: int | None = 2
-    init_subsample: bool = True
-    stem_norm: bool = True
-    first_stride: int = 2
-    halve_first: bool = False
-    separable: bool = False
-    bias: bool = False
-    node_inputs: Literal["predecessors", "ancestors"] = "predecessors"
-    stage_output: Literal["mean", "sum"] = "mean"
-    widen: Literal["inputs", "outputs"] = "inputs"
-    dropout: float = 0.0
-    drop_edge: float = 0.0
-    classifier_dropout: float = 0.0
-
-
-_TENSORFLOW = Regime(
-    stages=4,
-    init_subsample=False,
-    stem_norm=False,
-    separable=True,
-    bias=True,
-    node_inputs="ancestors",
-    stage_output="sum",
-    dropout=0.2,
-)
-
-REGIMES: Mapping[str, Regime] = {
-    "small": Regime(),
-    "regular": Regime(channels=109, conv2_stride=None, halve_first=True, drop_edge=0.1, classifier_dropout=0.2),
-    "small_regime": _TENSORFLOW,
-    "my_small_regime": replace(_TENSORFLOW, conv2_stride=1, classifier_dropout=0.3),
-    "regular_regime": replace(_TENSORFLOW, conv2_stride=None),
-    "my_regime": replace(_TENSORFLOW, conv2_stride=None, classifier_dropout=0.3),
-    "mnist": Regime(stages=4, channels=32, conv2_stride=None, init_subsample=False, first_stride=1, widen="outputs"),
-}
-"""The paper's two; the four of RandWire_tensorflow for CIFAR and MNIST; another author's for MNIST."""
 
 
 class SeparableConv(nn.Sequential):
@@ -260,7 +198,7 @@ class RandomStage(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _plan(graph: StageGraph, node_inputs: str) -> tuple[tuple[int, ...], Plan]:
+def _plan(graph: StageGraph, node_inputs: str) -> tuple[tuple[int, ...], NodeOrder]:
     """Nodes in the order in which they run, and the plan of their slots; nodes that feed none run last, together."""
     last = set(graph.outputs) if graph.nodes > 1 else set()
     levels = [[node for node in level if node not in last] for level in graph.levels]
@@ -271,7 +209,7 @@ def _plan(graph: StageGraph, node_inputs: str) -> tuple[tuple[int, ...], Plan]:
     for level in levels:
         ends.append(ends[-1] + len(level))
     edges = graph.edges if node_inputs == "predecessors" else graph.closure
-    return order, Plan(tuple(pairwise(ends)), frozenset((slot[u], slot[v]) for u, v in edges))
+    return order, NodeOrder(tuple(pairwise(ends)), frozenset((slot[u], slot[v]) for u, v in edges))
 
 
 def learned_layout(graph: StageGraph) -> EdgeLayout:
@@ -348,6 +286,15 @@ class RandWire(nn.Module):
         x = self.norm_last(self.conv_last(F.relu(x))).mean(dim=(2, 3))
         return self.linear(F.dropout(x, self.regime.classifier_dropout, self.training))
 
+    @property
+    def image_size(self) -> int:
+        """That the regime was published for: ImageNet's where the stem halves the images, else CIFAR's."""
+        return 224 if self.regime.init_subsample else 32
+
+    def files(self) -> dict[str, str]:
+        """The graphs of the stages as adjacency lists: graphs/dag_0.txt, graphs/dag_1.txt, ...."""
+        return {f"graphs/{name}": text for name, text in to_files(self.graphs).items()}
+
 
 def drawn_graphs(regime: Regime, model: str, parameters: Sequence[float], seed: int) -> tuple[StageGraph, ...]:
     """The graphs of a regime's random stages, drawn (`draw_stages`)."""
@@ -418,26 +365,3 @@ def _stem(in_channels: int, out_channels: int, stride: int, regime: Regime) -> n
     else:
         conv = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=regime.bias)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
-
-
-def random_stages(regime: Regime) -> int:
-    """Number of random stages: the plain ones, conv1 and perhaps conv2, do not count."""
-    count = regime.stages - (2 if regime.conv2_stride else 1)
-    if count < 1:
-        raise ValueError(
-            f"With stages={regime.stages} there is no random stage; the first is conv{regime.stages - count + 1}."
-        )
-    return count
-
-
-def make_regime(name: str, **changes: Any) -> Regime:
-    """The regime of that name with the changes that are not None.
-
-    Raises ValueError for a name that is not in REGIMES, or where the stem, half as wide, would have no channels.
-    """
-    if name not in REGIMES:
-        raise ValueError(f"There is no regime {name!r}; there are {', '.join(REGIMES)}.")
-    made = replace(REGIMES[name], **{key: value for key, value in changes.items() if value is not None})
-    if made.channels < 2:
-        raise ValueError(f"channel_count must be at least 2, for the stem has half of it, not {made.channels}.")
-    return made

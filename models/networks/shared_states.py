@@ -60,7 +60,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Plan:
+class NodeOrder:
     """The order in which a graph's nodes run. A slot is a place in that order.
 
     Attributes:
@@ -108,7 +108,7 @@ class _Buffer:
     Autograd's graph holds it, so that it must not hold anything of that graph: such a cycle would never be freed.
     """
 
-    def __init__(self, plan: Plan, dropout: float) -> None:
+    def __init__(self, plan: NodeOrder, dropout: float) -> None:
         self.plan, self.dropout = plan, dropout
         self.rows: Tensor | None = None
 
@@ -139,7 +139,7 @@ class SharedStates:
         dropout: probability with which an element of a published output is dropped.
     """
 
-    def __init__(self, plan: Plan, weight: Tensor, dropout: float = 0.0) -> None:
+    def __init__(self, plan: NodeOrder, weight: Tensor, dropout: float = 0.0) -> None:
         self.plan = plan
         # the factor of dropout belongs to the edges: outputs are stored as zero or as they are
         self.weight = weight / (1 - dropout) if dropout else weight

@@ -27,6 +27,7 @@ class VGG(nn.Module):
         classes: int = 10,
     ) -> None:
         super().__init__()
+        self.image_size = 32
         if depth not in CONVS_IN_A_GROUP:
             raise ValueError(f"VGG has a depth of {', '.join(map(str, CONVS_IN_A_GROUP))}, not {depth}")
         self.features = nn.Sequential()

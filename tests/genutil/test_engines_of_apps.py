@@ -12,7 +12,7 @@ from genutil.build import build_network
 from genutil.config import Experiment
 from genutil.settings import app_files
 from models.sparse import compile_graph
-from models.sparse.compile import relative_difference
+from models.sparse.equality import relative_difference
 from models.wirings.rules import Graph, graphs
 
 ENGINES = ("pruned", "csr", "dgl", "native")

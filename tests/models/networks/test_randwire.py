@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.networks.random_graphs import StageGraph, complete, draw_stages
-from models.networks.randwire import REGIMES, RandWire, learned_layout, make_regime, random_stages
+from models.networks.randwire import RandWire, learned_layout
+from models.networks.randwire_regimes import REGIMES, make_regime, random_stages
 from models.networks.shared_states import dropout, keep_mask
 
 

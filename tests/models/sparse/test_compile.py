@@ -10,8 +10,12 @@ import torch
 from torch import nn
 
 from models.native.library import NoCompilerError
-from models.sparse import EngineError, compile_graph
+from models.sparse import ENGINES as TABLE
+from models.sparse import EngineError, compile_graph, makers
 from models.sparse import compile as compile_module
+from models.sparse.compiled import MOST_SIZES
+from models.sparse.equality import relative_difference
+from models.sparse.torch_engines import PrunedGraph
 from tests.models.sparse.networks import mobilenet, shake, tiny, wire, wired_inside
 
 NETWORKS = {
@@ -32,7 +36,7 @@ def need(engine: str) -> None:
 
 def difference(network: nn.Module, compiled: nn.Module, images: torch.Tensor) -> float:
     with torch.no_grad():
-        return compile_module.relative_difference(compiled(images), network(images))
+        return relative_difference(compiled(images), network(images))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -59,9 +63,7 @@ def test_continuous_time(engine: str, in_place: bool):
     state = compiled.start(images)
     (weight,) = network.step.graph()
     with torch.no_grad():
-        assert (
-            compile_module.relative_difference(compiled.step(state.clone(), None), network.step(state, weight)) < 1e-4
-        )
+        assert relative_difference(compiled.step(state.clone(), None), network.step(state, weight)) < 1e-4
 
 
 @pytest.mark.parametrize("engine", ["pruned", "native"])
@@ -154,22 +156,20 @@ def test_the_check_names_the_stage_that_is_wrong(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_check_finds_a_wrong_engine(monkeypatch: pytest.MonkeyPatch):
-    real = compile_module.PrunedGraph
-
-    def wrong(graph) -> nn.Module:
-        engine = real(graph)
+    def wrong(graph, *_) -> nn.Module:
+        engine = PrunedGraph(graph)
         for level in engine.levels:
             if level.weight.shape[1] > 20:  # the last stage and the classifier
                 level.bias += 1
         return engine
 
-    monkeypatch.setattr(compile_module, "PrunedGraph", wrong)
+    monkeypatch.setitem(TABLE, "pruned", replace(TABLE["pruned"], make=wrong))
     with pytest.raises(EngineError, match=r"from stage layers\.2\.graph on"):
         compile_graph(mobilenet(), "pruned")
 
 
 def test_the_check_finds_values_that_are_no_numbers():
-    assert compile_module.relative_difference(torch.tensor([float("nan")]), torch.ones(1)) == np.inf
+    assert relative_difference(torch.tensor([float("nan")]), torch.ones(1)) == np.inf
 
 
 def test_auto_takes_one_that_runs_here():
@@ -178,10 +178,10 @@ def test_auto_takes_one_that_runs_here():
 
 
 def test_without_a_compiler_csr_takes_over(monkeypatch: pytest.MonkeyPatch):
-    def none() -> None:
+    def no_compiler(*_) -> None:
         raise NoCompilerError("There is no C++ compiler (c++) here.")
 
-    monkeypatch.setattr(compile_module, "load_kernel", none)
+    monkeypatch.setattr(makers, "load_kernel", no_compiler)
     with pytest.warns(UserWarning, match="no C.. compiler .* csr takes the place"):
         assert compile_graph(mobilenet(), "native").engine == "csr"
     with pytest.warns(UserWarning, match="native is left out"):
@@ -316,15 +316,13 @@ def test_linear_layers_over_more_dimensions(engine: str):
 
 
 def test_the_check_names_the_wired_layer_that_is_wrong(monkeypatch: pytest.MonkeyPatch):
-    real = compile_module.PrunedGraph
-
-    def wrong(graph) -> nn.Module:
-        engine = real(graph)
+    def wrong(graph, *_) -> nn.Module:
+        engine = PrunedGraph(graph)
         if graph.levels[-1].nodes == 24:
             engine.levels[-1].bias += 1
         return engine
 
-    monkeypatch.setattr(compile_module, "PrunedGraph", wrong)
+    monkeypatch.setitem(TABLE, "pruned", replace(TABLE["pruned"], make=wrong))
     with pytest.raises(EngineError, match="from stage 6 on"):
         compile_graph(wired_inside(), "pruned", image_size=21)
 
@@ -332,9 +330,9 @@ def test_the_check_names_the_wired_layer_that_is_wrong(monkeypatch: pytest.Monke
 def test_engines_of_the_last_few_sizes_are_kept():
     network = mobilenet()
     compiled = compile_graph(network, "native", threads=1)
-    for size in range(33, 33 + 2 * compile_module.MOST_SIZES):
+    for size in range(33, 33 + 2 * MOST_SIZES):
         assert difference(network, compiled, torch.randn(1, 3, size, size)) < 1e-4
-    assert len(compiled.sizes) == compile_module.MOST_SIZES
+    assert len(compiled.sizes) == MOST_SIZES
 
 
 def test_odd_arguments_are_told():
