@@ -22,7 +22,7 @@ from models.inspection import Call, evaluating, recorded_calls
 from models.protocols import HasCountOf2019
 from models.sparse import ChannelGraph, channel_graphs
 from models.sparse.graph import Level, Size
-from models.wirings.rules import Graph, Wiring, graphs
+from models.wirings.rules import Graph, LayerGraph, Wiring, graphs
 
 _COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -157,7 +157,7 @@ def _wired_weights(network: nn.Module) -> Iterator[tuple[Tensor, Wiring]]:
             yield graph.weight, graph.wiring
 
 
-def _stages(graph: ChannelGraph, image_size: int, wirings: Mapping[str, Graph]) -> Iterator[Layer]:
+def _stages(graph: ChannelGraph, image_size: int, wirings: Mapping[str, Graph | LayerGraph]) -> Iterator[Layer]:
     """The rows of a network that is a channel graph as a whole: levels whose edges belong to one module are one row."""
     sizes = graph.sizes((image_size, image_size))
     for name in dict.fromkeys(level.stage for level in graph.levels if level.sources):
@@ -195,7 +195,7 @@ def _row(
     graph: ChannelGraph,
     sizes: Sequence[tuple[Size, Size]],
     members: Sequence[int],
-    wired: Sequence[Graph],
+    wired: Sequence[Graph | LayerGraph],
 ) -> Layer:
     """The row of some levels: their edges, and the operations of the nodes that these start from.
 
@@ -244,14 +244,14 @@ class _Sources:
 
 def _sources(graph: ChannelGraph, levels: Sequence[Level]) -> _Sources:
     """The sources of levels of one stage, whose columns are those of the widest or the first of them."""
-    width = max(level.edges.columns for level in levels)
+    width = max(level.incoming.columns for level in levels)
     live, with_output = np.zeros(width, bool), np.zeros(width, bool)
     kernels = np.zeros(width, np.int64)
     for level in levels:
         parts = [(graph.liveness[source].live, _kernel(graph.levels[source])) for source in level.sources]
-        live[: level.edges.columns] |= np.concatenate([alive for alive, _ in parts])
-        kernels[: level.edges.columns] = np.concatenate([np.full(len(alive), taps) for alive, taps in parts])
-        with_output[level.edges.indices] = True
+        live[: level.incoming.columns] |= np.concatenate([alive for alive, _ in parts])
+        kernels[: level.incoming.columns] = np.concatenate([np.full(len(alive), taps) for alive, taps in parts])
+        with_output[level.incoming.indices] = True
     nodes = kernels > 0 if kernels.any() else np.ones(width, bool)
     return _Sources(nodes, live, with_output, kernels)
 
@@ -265,9 +265,9 @@ def _live_edges(
         level = graph.levels[i]
         alive = np.concatenate([graph.liveness[source].live for source in level.sources])
         origin = np.concatenate([np.full(graph.levels[source].nodes, source) for source in level.sources])
-        acting = graph.liveness[i].live[level.edges.rows] & (alive & nodes[: len(alive)])[level.edges.indices]
-        taps = np.count_nonzero(level.edges.weight[acting], axis=(1, 2))
-        row, column = level.channels[level.edges.rows[acting]], level.edges.indices[acting]
+        acting = graph.liveness[i].live[level.incoming.rows] & (alive & nodes[: len(alive)])[level.incoming.indices]
+        taps = np.count_nonzero(level.incoming.weight[acting], axis=(1, 2))
+        row, column = level.channels[level.incoming.rows[acting]], level.incoming.indices[acting]
         edges.append(row * len(nodes) + column)
         products.append(edges[-1] * len(graph.levels) + origin[column])
         costs.append((taps, taps * math.prod(sizes[i][0])))

@@ -90,7 +90,7 @@ def evaluate_fast(
     ours, theirs = (
         both.images / seconds if both.images else 0.0 for seconds in (both.engine_seconds, both.network_seconds)
     )
-    return Comparison(compiled.engine, scores, ours, theirs, int(near_ties))
+    return Comparison(str(compiled.engine), scores, ours, theirs, int(near_ties))
 
 
 class _SideBySide(nn.Module):

@@ -145,7 +145,7 @@ class _Recorder(TorchDispatchMode):
             self.boxes[index].sources = sorted({*self.boxes[index].sources, *sources} - {index})
             self.boxes[index].shape = shape
             return index
-        label, kind = _describe(module) if leaf else (_label(name, args), _kind(name))
+        label, kind = _describe(module) if module is not None and leaf else (_label(name, args), _kind(name))
         self.boxes.append(Box([label], kind, module_name, shape, sources))
         if leaf:
             self._leaf_calls[depth] = len(self.boxes) - 1

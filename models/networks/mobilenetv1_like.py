@@ -190,6 +190,7 @@ class MobileNetV1Like(nn.Module):
         """One graph from the image to the logits: of each stage the inputs and the hidden groups, then the outputs."""
         levels = [input_level(self.conv1.in_channels)]
         sources, stage, edges, first_row = (0,), "conv1", convolution_edges(self.conv1), 0
+        kept: dict[str, int] = {}
         for s, layer in enumerate(self.layers):
             assert isinstance(layer, WiredStage)
             name = f"layers.{s}"
@@ -197,6 +198,7 @@ class MobileNetV1Like(nn.Module):
             depthwise = depthwise_of(layer.downsample[0])
             levels.append(replace(inputs, relu=True, depthwise=depthwise, probe=(f"{name}.downsample.0", 0)))
             sources, stage = (len(levels) - 1,), f"{name}.graph"
+            kept[stage] = layer.graph.wiring.kept
             hidden = layer.hidden_levels(name, sources)
             sources = (*sources, *range(len(levels), len(levels) + len(hidden)))
             levels += hidden
@@ -204,7 +206,6 @@ class MobileNetV1Like(nn.Module):
             edges, first_row = Edges.from_dense(matrix[-layer.out_channels :]), len(matrix) - layer.out_channels
         outputs = fold_batch_norm(sum_level("outputs", stage, sources, edges, None, first_row), self.bn)
         levels += [replace(outputs, relu=True, mean=True), self._classifier_level(len(levels))]
-        kept = {f"layers.{s}.graph": layer.graph.wiring.kept for s, layer in enumerate(self.layers)}
         if isinstance(self.linear, WiredLinear):
             kept["linear.graph"] = self.linear.graph.wiring.kept
         return {"": ChannelGraph(tuple(levels), kept=kept)}

@@ -19,8 +19,7 @@ from torchdiffeq import odeint
 from models.sparse.graph import ChannelGraph, Edges
 from models.sparse.layers import (
     as_array,
-    bias_of,
-    convolution_edges,
+    convolution_level,
     depthwise_of,
     fold_batch_norm,
     input_level,
@@ -93,13 +92,11 @@ class _TinyClassifier(nn.Module):
     def stem_graph(self) -> ChannelGraph:
         """The stem as a channel graph: conv, BN, ReLU, depthwise conv, 1x1 conv, BN."""
         first, first_norm, _, spread, mix, mix_norm = self.downsample
-        bias, mix_bias = bias_of(first.bias, first.out_channels), bias_of(mix.bias, mix.out_channels)
-        level = sum_level("downsample.0", "downsample", (0,), convolution_edges(first), bias)
-        level = fold_batch_norm(level, first_norm)
+        level = fold_batch_norm(convolution_level("downsample.0", "downsample", 0, first), first_norm)
         level = replace(level, relu=True, depthwise=depthwise_of(spread), probe=("downsample.3", 0))
-        state = sum_level("downsample.4", "downsample", (1,), convolution_edges(mix), mix_bias)
-        state = replace(fold_batch_norm(state, mix_norm), probe=("downsample", 0))
-        return ChannelGraph((input_level(first.in_channels), level, state), flat=False)
+        state = fold_batch_norm(convolution_level("downsample.4", "downsample", 1, mix), mix_norm)
+        state = replace(state, probe=("downsample", 0))
+        return ChannelGraph((input_level(level.incoming.columns), level, state), flat=False)
 
     @property
     def window(self) -> tuple[int, int, int, int]:
@@ -246,9 +243,8 @@ class DiscreteTimeNeuralGraph(_TinyClassifier):
         the channels read out."""
         stem, step = self.stem_graph(), self.step
         state = stem.levels[-1]
-        assert state.edges is not None
         idle = self.dim - state.nodes
-        edges = replace(state.edges, indptr=np.pad(state.edges.indptr, (0, idle), mode="edge"))
+        edges = replace(state.incoming, indptr=np.pad(state.incoming.indptr, (0, idle), mode="edge"))
         start = sum_level("step.0", "downsample", state.sources, edges, np.pad(state.bias, (0, idle)))
         depthwise, norm = depthwise_of(step.conv), instance_norm_of(step.norm)
         levels = [*stem.levels[:-1], replace(start, relu=True, depthwise=depthwise, probe=("step.conv", 0))]

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import networkx as nx
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Edge = tuple[int, int]
@@ -83,10 +84,13 @@ class StageGraph:
         return tuple(sorted(nx.transitive_closure_dag(self.to_networkx()).edges))
 
 
+T = TypeVar("T")
+
+
 class _Draws(random.Random):
     """Python promises the same random() in every version; choice, which networkx calls too, is built on it here."""
 
-    def choice(self, seq: Sequence) -> object:
+    def choice(self, seq: Sequence[T]) -> T:  # type: ignore[override]
         return seq[int(self.random() * len(seq))]
 
 
@@ -309,7 +313,7 @@ def picture(graphs: Sequence[StageGraph]) -> Figure:
     return figure
 
 
-def _draw_axes(axes: object, graph: StageGraph) -> None:
+def _draw_axes(axes: Axes, graph: StageGraph) -> None:
     place = {
         node: ((column + 0.5) / len(level), -depth)
         for depth, level in enumerate(graph.levels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -55,7 +56,10 @@ class RandomStage(nn.Module):
             runs node by node with autograd's own operations, as evaluation does in any case. Same results.
     """
 
+    nodes: nn.ModuleList
     edges: Tensor
+    at: Tensor
+    single: Tensor
 
     def __init__(
         self,
@@ -128,7 +132,7 @@ class RandomStage(nn.Module):
         """Weight of every edge, sorted by the node it ends in, then by the one it starts from."""
         if hasattr(self, "wired"):
             return self.wired.wiring(self.wired.weight)
-        ones = self.nodes[0].norm.weight.new_ones(len(self.single))
+        ones = next(self.nodes.parameters()).new_ones(len(self.single))
         if self.edge_weight is None:
             return ones
         return ones.masked_scatter(~self.single, torch.sigmoid(self.edge_weight))
@@ -173,14 +177,14 @@ class RandomStage(nn.Module):
         if hasattr(self, "wired") and not torch.is_grad_enabled():
             acting = (weight != 0).any(dim=0).tolist()
         for slot, node in enumerate(self.order):
-            sources = self.plan.sources[slot]
+            sources: Sequence[int] = self.plan.sources[slot]
             if acting is not None:  # of learned edges; a node that has lost all of them keeps one of weight 0
                 sources = [i for i in sources if acting[slot][i]] or sources[:1]
             if not sources:
                 inputs = x
             else:
-                total = sum(states[i] * weight[:, slot, i, None, None, None].to(x.dtype) for i in sources)
-                inputs = F.relu(total)
+                weighted = (states[i] * weight[:, slot, i, None, None, None].to(x.dtype) for i in sources)
+                inputs = F.relu(reduce(torch.add, weighted))
             states[slot] = dropout(self.nodes[node](inputs), rate)
             for i in self.plan.sources[slot]:
                 waiting[i] -= 1
@@ -277,7 +281,7 @@ class RandWire(nn.Module):
 
     @property
     def graphs(self) -> tuple[StageGraph, ...]:
-        return tuple(stage.graph for stage in self.stages)
+        return tuple(stage.graph for stage in self.stages if isinstance(stage, RandomStage))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu":

@@ -23,16 +23,17 @@ from models.networks.residual_blocks import Layers, Padding, ResidualBlock, Shor
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """The norms of the block use the batch's statistics but do not record them a second time."""
-    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    kept = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
+    kept = []
+    for norm in block.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.num_batches_tracked is not None:
+            kept.append((norm, norm.momentum, norm.num_batches_tracked, norm.num_batches_tracked.clone()))
+            norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum, batches in kept:
+        for norm, momentum, counter, batches in kept:
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(batches)
+            counter.copy_(batches)
 
 
 class ResidualNetwork(nn.Module):
@@ -111,7 +112,9 @@ class ResidualNetwork(nn.Module):
     def residual_blocks(self) -> Iterator[ResidualBlock]:
         """All blocks, in order."""
         for g in range(self.groups):
-            yield from self.get_submodule(f"layer{g + 1}").children()
+            for block in self.get_submodule(f"layer{g + 1}").children():
+                assert isinstance(block, ResidualBlock)
+                yield block
 
     def forward(self, images: Tensor) -> Tensor:
         state = self.conv1(images)

@@ -124,7 +124,7 @@ def _compile(order: _Order, entry: Engine) -> _Compiled:
         else:
             owner, _, attribute = name.rpartition(".")
             setattr(result.get_submodule(owner), attribute, part)
-    result.engine = entry.name
+    result.engine = entry.name  # type: ignore[assignment]
     return _Compiled(result, parts)
 
 

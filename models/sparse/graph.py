@@ -5,7 +5,8 @@ kernel), adds a bias, and applies its own operations: instance norm, ReLU, a dep
 do so together form a level; the levels stand in the order in which they can be computed. The first level is the input
 and the last one the output. Batch norms are folded into edges and biases.
 
-Live edges and nodes are counted here, dead nodes are removed here, and every engine is made from this graph alone.
+Live, constant and dead nodes are told apart here. Live counts, every engine and the files of `models.sparse.storage`
+are made from this graph alone.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class ChannelGraph:
 
     @property
     def takes_vectors(self) -> bool:
-        """The graph only maps values to weighted sums of them, as a linear layer does."""
+        """The graph maps vectors to vectors, as linear layers do: it has no operation on planes."""
         inner = self.levels[1:]
         plain = all(level.edges is not None and level.edges.plain for level in inner)
         return self.flat and plain and not any(level.mean or level.norm or level.depthwise for level in inner)

@@ -163,6 +163,12 @@ class Level:
     def nodes(self) -> int:
         return len(self.channels)
 
+    @property
+    def incoming(self) -> Edges:
+        """The edges of a level that is not the input."""
+        assert self.edges is not None, f"{self.name} is the input"
+        return self.edges
+
     def sum_size(self, source: Size) -> Size:
         """Size of the sums, from the sources' size."""
         edges = self.edges
