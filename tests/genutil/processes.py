@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from genutil.errors import UserError
 from genutil.evaluation.scores import evaluate
-from genutil.saved import checkpoints
+from genutil.saved import loading
+from genutil.saved.source import open_source
 from genutil.system.distributed import synchronise_batchnorm
 from tests.genutil.parts import SmallNet, make_data, make_training, recipe
 
@@ -72,7 +73,7 @@ def train_small(fabric: Fabric, folder: Path | None, resume: Path | None = None,
         if fabric.world_size > 1 and sync:
             synchronise_batchnorm(network)
         if resume:
-            progress.restore(checkpoints.resume(resume, fabric, network, optimizer), resume)
+            progress.restore(loading.resume(open_source(resume), fabric, network, optimizer), resume)
 
     torch.manual_seed(0)
     network = SmallNet(graph="dnw" if sync else "random", dropout=0).double()

@@ -24,7 +24,8 @@ from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.reports.logs import read_metrics
 from genutil.run import run
-from genutil.saved import checkpoints
+from genutil.saved import checkpoints, loading
+from genutil.saved.source import open_source
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +115,7 @@ def test_everything_is_where_it_says(trained: tuple[Path, dict]) -> None:
 def test_the_settings_are_kept_with_the_normalisation_that_was_used(trained: tuple[Path, dict]) -> None:
     folder, results = trained
     kept = yaml.safe_load((folder / "checkpoints" / "tiny" / "settings.yml").read_text())
-    assert kept == checkpoints.read_settings(results["checkpoint"])
+    assert kept == checkpoints.read(results["checkpoint"])["settings"]
     again = Experiment.from_saved(kept)
     assert len(again.mean) == len(again.std) == 1
     assert again.to_saved() == kept
@@ -134,7 +135,7 @@ def test_the_end_of_the_output(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_a_resumed_run_ends_bit_for_bit_the_same(trained: tuple[Path, dict], tmp_path: Path, name: str) -> None:
     folder, results = trained
     start = folder / "checkpoints" / "tiny" / f"{name}.pt"
-    saved = checkpoints.read_settings(start)
+    saved = checkpoints.read(start)["settings"]
     places = {"save_dir": str(tmp_path / "checkpoints"), "log_dir": str(tmp_path / "runs"), "gpus": []}
     again = run(Experiment.from_saved(saved, {**places, "resume": str(start)}))
     assert_equal(weights(results["checkpoint"]), weights(again["checkpoint"]))
@@ -151,7 +152,7 @@ def test_a_resumed_run_ends_bit_for_bit_the_same(trained: tuple[Path, dict], tmp
 
 def test_evaluation_needs_no_more_than_the_checkpoint(trained: tuple[Path, dict], tmp_path: Path) -> None:
     _, results = trained
-    settings = checkpoints.read_settings(results["checkpoint"])
+    settings = checkpoints.read(results["checkpoint"])["settings"]
     evaluation = {"resume": results["checkpoint"], "evaluate": True, "gpus": [], "test_batch_size": 100}
     found = run(Experiment.from_saved(settings, evaluation))
     assert (found["top1"], found["top5"]) == (results["top1"], results["top5"])
@@ -163,7 +164,7 @@ def test_evaluation_needs_no_more_than_the_checkpoint(trained: tuple[Path, dict]
 def as_in_2019(checkpoint: str, path: Path, idle: float) -> Path:
     """A checkpoint of `TINY` in the form of 2019, whose first 500 entries that can never act have the weight `idle`."""
     network = build_network(tiny(path.parent))
-    checkpoints.load_weights(checkpoint, network)
+    loading.load_weights(open_source(checkpoint), network)
     state = {name: value for name, value in network.state_dict().items() if "wiring" not in name}
     layout = network.graph.layout
     matrix = layout.to_matrix(state["graph.weight"])
@@ -293,7 +294,7 @@ def test_fine_tuning_keeps_the_strongest_edges_of_a_trained_graph(
 def test_a_fine_tuned_run_resumes_without_its_origins(complete: Path, tmp_path: Path) -> None:
     experiment = tiny(tmp_path, graph="fine_tune", use_graph=str(complete / "last.pt"), num_epochs=1)
     results = run(experiment)
-    saved = {**checkpoints.read_settings(results["checkpoint"]), "use_graph": str(tmp_path / "gone.pt")}
+    saved = {**checkpoints.read(results["checkpoint"])["settings"], "use_graph": str(tmp_path / "gone.pt")}
     found = run(Experiment.from_saved(saved, {"resume": results["checkpoint"], "evaluate": True, "gpus": []}))
     assert found["top1"] == results["top1"]
 
@@ -368,7 +369,7 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on(tmp_path: Path) -> None:
     assert "Stopped after" in stopped
     words = shlex.split(words)
     assert words[:2] == ["python", "runner.py"]
-    run(command_line.resolve(command_line.read(words[2:]), environment={}))
+    run(command_line.resolve(command_line.parse(words[2:]), environment={}))
     assert_equal(weights(whole["checkpoint"]), weights(last))
 
 

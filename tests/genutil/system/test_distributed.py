@@ -9,7 +9,8 @@ from torch import nn
 
 from genutil.config import Experiment
 from genutil.errors import UserError
-from genutil.saved import checkpoints
+from genutil.saved import checkpoints, loading
+from genutil.saved.source import open_source
 from genutil.system.distributed import (
     SyncBatchNorm2d,
     agree,
@@ -140,7 +141,7 @@ def test_a_run_of_two_processes_resumes_in_one(two: dict, one: dict) -> None:
 
 def test_without_synchronisation_all_evaluate_the_network_that_is_saved(two: dict, one: dict) -> None:
     network = processes.SmallNet(graph="random", dropout=0).double()
-    checkpoints.load_weights(two["folder"] / "plain" / "last.pt", network)
+    loading.load_weights(open_source(two["folder"] / "plain" / "last.pt"), network)
     data = processes.make_data(70, 15, dtype=torch.float64)
     scores = processes.evaluate(Fabric(accelerator="cpu", devices=1), network, data.test.epoch(0))
     assert scores.loss == pytest.approx(two["plain"]["again"].loss, rel=1e-9)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from genutil.errors import UserError
 from genutil.evaluation.scores import evaluate
 from genutil.reports.logs import RunLog, read_metrics
-from genutil.saved import checkpoints
+from genutil.saved import checkpoints, loading
+from genutil.saved.source import open_source
 from genutil.system.interruption import Interrupted, StopRequest
 from genutil.training.progress import Totals
 from tests.genutil.parts import Batch, Data, MemoryLoader, SmallNet, make_data, make_training, recipe
@@ -57,7 +58,7 @@ def resumed(path: Path, folder: Path | None = None, **settings):
     """A training resumed from a checkpoint."""
 
     def prepare(network, optimizer, progress, fabric) -> None:
-        progress.restore(checkpoints.resume(path, fabric, network, optimizer), path)
+        progress.restore(loading.resume(open_source(path), fabric, network, optimizer), path)
 
     return make_training(
         folder or path.parent, recipe(**{**settings, "seed": settings.get("seed", 0)}), prepare=prepare
@@ -179,7 +180,7 @@ def test_best_is_the_epoch_of_highest_accuracy_on_the_validation_images(tmp_path
     best = checkpoints.read(tmp_path / "best.pt")
     assert best["progress"]["epoch"] == training.progress.best["epoch"]
     network = SmallNet()
-    checkpoints.load_weights(tmp_path / "best.pt", network)
+    loading.load_weights(open_source(tmp_path / "best.pt"), network)
     scores = evaluate(training.fabric, network, data.validation.epoch(0))
     assert scores.top1 == max(accuracies)
 
