@@ -26,6 +26,7 @@ from genutil.reports.logs import RunLog, progress_bar
 from genutil.reports.pictures import draw
 from genutil.saved import graph_files
 from genutil.saved.sources import Sources
+from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.distributed import (
     first_here,
     launch,
@@ -33,7 +34,6 @@ from genutil.system.distributed import (
     say,
     starts_processes,
     stop_signals,
-    synchronise_batchnorm,
 )
 from genutil.system.files import claim_folder, claim_log_folder, require_place, to_json, write_text
 from genutil.system.interruption import Interrupted, StopRequest, announce

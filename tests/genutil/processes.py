@@ -14,7 +14,8 @@ from genutil.errors import UserError
 from genutil.evaluation.scores import evaluate
 from genutil.saved import loading
 from genutil.saved.source import open_source
-from genutil.system.distributed import synchronise_batchnorm
+from genutil.system.batch_norms import synchronise_batchnorm
+from genutil.system.distributed import end_group
 from tests.genutil.parts import SmallNet, make_data, make_training, recipe
 
 LAYERS = {
@@ -94,7 +95,6 @@ def both(fabric: Fabric, folder: Path) -> dict[str, Any]:
     (folder / "sync").mkdir(exist_ok=True) if fabric.global_rank == 0 else None
     (folder / "plain").mkdir(exist_ok=True) if fabric.global_rank == 0 else None
     return {
-        "layers": pass_through_all(fabric),
         "training": train_small(fabric, folder / "sync"),
         "plain": train_small(fabric, folder / "plain", sync=False),
         "threads": torch.get_num_threads(),
@@ -106,3 +106,15 @@ def fail_in_the_second(fabric: Fabric) -> None:
     if fabric.global_rank == 1:
         raise UserError("cat/7.png cannot be read.")
     fabric.barrier()
+
+
+def threads_before_and_after_the_group_ends(fabric: Fabric, folder: Path) -> tuple[list[str], list[str], bool]:
+    """Names of this process's threads while it has a group and after it, a training's modules being out of use."""
+
+    def names() -> list[str]:
+        return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+
+    train_small(fabric, folder if fabric.global_rank == 0 else None)
+    before = names()
+    end_group()
+    return before, names(), dist.is_initialized()
