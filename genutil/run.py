@@ -37,6 +37,7 @@ from genutil.system.distributed import (
 )
 from genutil.system.files import claim_folder, claim_log_folder, require_place, to_json, write_text
 from genutil.system.interruption import Interrupted, StopRequest, announce
+from genutil.system.randomness import chosen_algorithms
 from genutil.training.loop import Training
 from genutil.training.progress import Progress, Totals
 from genutil.training.schedules import make_schedule
@@ -89,7 +90,11 @@ def work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str, 
     """What each process of a run does (see `run`)."""
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
-    torch.backends.cudnn.benchmark = True
+    with chosen_algorithms(experiment.deterministic):
+        return _work(fabric, experiment, sources)
+
+
+def _work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str, Any]:
     with first_here(fabric):
         parts = build(experiment, sources, fabric, fabric.device, partial(say, fabric))
     folders = _claim_folders(parts, sources) if experiment.trains and fabric.global_rank == 0 else Folders()

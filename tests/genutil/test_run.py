@@ -26,6 +26,7 @@ from genutil.reports.logs import read_metrics
 from genutil.run import run
 from genutil.saved import checkpoints, loading
 from genutil.saved.source import open_source
+from genutil.training.loop import Training
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,6 +75,22 @@ def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
 def test_a_run_leaves_the_number_of_threads_as_it_was(tmp_path, capsys):
     run(tiny(tmp_path, profile=True, threads=2))
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_run_chooses_its_algorithms_and_leaves_them_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    def flags() -> tuple[bool, bool]:
+        return torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
+
+    seen = []
+    update = Training.update
+    monkeypatch.setattr(Training, "update", lambda *given: seen.append(flags()) or update(*given))
+    before = flags()
+    run(tiny(tmp_path, num_epochs=1, only_batches=2, deterministic=deterministic))
+    assert seen == [(not deterministic, deterministic)] * 2
+    assert flags() == before
 
 
 @pytest.fixture(scope="module")
