@@ -244,7 +244,7 @@ def test_an_interrupted_conversion_does_not_go_on_with_other_labels(archives, tm
 
 
 def test_an_interrupted_conversion_does_not_go_on_with_other_pixels(cifar10):
-    image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
+    image_set = data.SETS["cifar10"].read(Request("cifar10", cifar10, verify=False))
     out = cifar10 / "copy"
     writers.write_image_set(image_set, out, 2, progress=False)
     (out / "test-00001-of-00002").unlink()
@@ -365,7 +365,7 @@ def test_class_folders_become_shards(photographs, tmp_path):
 
 @pytest.mark.parametrize(("shards", "processes"), [(1, 1), (3, 1), (3, 2)])
 def test_any_data_set_becomes_records_and_stays_itself(cifar10, shards, processes):
-    image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
+    image_set = data.SETS["cifar10"].read(Request("cifar10", cifar10, verify=False))
     written = writers.write_image_set(image_set, cifar10 / "copy", shards, processes=processes, progress=False)
     assert written == {"train": 60, "test": 20}
     original = data.load("cifar10", cifar10, verify=False, batch_size=20)
@@ -380,7 +380,7 @@ def test_any_data_set_becomes_records_and_stays_itself(cifar10, shards, processe
 
 
 def test_digits_become_records(tmp_path):
-    image_set = data.SETS["digits"](Request("digits", None))
+    image_set = data.SETS["digits"].read(Request("digits", None))
     writers.write_image_set(image_set, tmp_path / "digits_records", progress=False)
     loaded = data.load("digits_records", tmp_path, batch_size=64)
     again = data.load("digits", batch_size=64)
@@ -389,13 +389,13 @@ def test_digits_become_records(tmp_path):
 
 
 def test_shards_cannot_outnumber_the_images(tmp_path):
-    image_set = data.SETS["digits"](Request("digits", None))
+    image_set = data.SETS["digits"].read(Request("digits", None))
     with pytest.raises(ValueError, match="fit into 1 to"):
         writers.write_image_set(image_set, tmp_path / "d", 100_000, progress=False)
 
 
 def test_two_sets_of_files_are_not_written_into_one_folder(labelled, tmp_path):
-    image_set = data.SETS["digits"](Request("digits", None))
+    image_set = data.SETS["digits"].read(Request("digits", None))
     for shards, others in ((1, 3), (3, 1), (3, 2)):
         out = tmp_path / f"{shards}{others}"
         writers.write_image_set(image_set, out, shards, progress=False)
@@ -408,9 +408,9 @@ def test_two_sets_of_files_are_not_written_into_one_folder(labelled, tmp_path):
 
 
 def test_a_refused_conversion_leaves_everything_as_it_was(archives, cifar10):
-    digits = data.SETS["digits"](Request("digits", None))
+    digits = data.SETS["digits"].read(Request("digits", None))
     writers.write_image_set(digits, cifar10 / "set", 2, progress=False)
-    image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
+    image_set = data.SETS["cifar10"].read(Request("cifar10", cifar10, verify=False))
     with pytest.raises(ValueError, match="made from other images"):
         writers.write_image_set(image_set, cifar10 / "set", 2, progress=False)
     assert data.load("set", cifar10).class_names == tuple(digits.class_names)
@@ -423,7 +423,7 @@ def test_a_refused_conversion_leaves_everything_as_it_was(archives, cifar10):
 
 
 def test_a_description_is_of_its_own_files(labelled, cifar10):
-    image_set = data.SETS["cifar10"](Request("cifar10", cifar10, verify=False))
+    image_set = data.SETS["cifar10"].read(Request("cifar10", cifar10, verify=False))
     out = cifar10 / "set"
     writers.write_image_set(image_set, out, progress=False)
     given = {"train_records": "set/other/train.tfrecord", "test_records": "set/other/train.tfrecord", "batch_size": 4}

@@ -18,7 +18,8 @@ from tfrecord.reader import tfrecord_loader
 from tfrecord.writer import TFRecordWriter
 
 import data
-from data.record_files import find_int, frames, masked_crc, parse, read_record, write_records
+from data.checksums import masked_crc32c
+from data.record_files import find_int, frames, parse, read_record, write_records
 from data.record_writers import raw_record
 from data.records import holds_records, make_index, record_files
 from tests.data import tfrecords
@@ -66,7 +67,7 @@ def seen(loader: data.Loader, epoch: int = 0) -> tuple[torch.Tensor, torch.Tenso
 
 def test_checksums_are_those_of_the_format():
     # CRC32C of "123456789" is 0xe3069283 (RFC 3720, appendix B.4), masked as TFRecord does
-    assert masked_crc(b"123456789") == ((0xE3069283 >> 15 | 0xE3069283 << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    assert masked_crc32c(b"123456789") == ((0xE3069283 >> 15 | 0xE3069283 << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def test_written_files_are_read_by_others(raw):
