@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import data
-from data import record_writers
+from data import imagenet_archives, record_writers
 from data.sources import Request
 from genutil.cli import command_line
 from genutil.errors import UserError
@@ -102,8 +102,8 @@ def write_records(words: Sequence[str]) -> None:
     source.add_argument(
         "--raw_data_dir",
         type=Path,
-        help=f"folder with {record_writers.TRAIN_ARCHIVE}, {record_writers.VALIDATION_ARCHIVE} and "
-        f"{record_writers.VALIDATION_LABELS}",
+        help=f"folder with {imagenet_archives.TRAIN_ARCHIVE}, {imagenet_archives.VALIDATION_ARCHIVE} and "
+        f"{imagenet_archives.VALIDATION_LABELS}",
     )
     source.add_argument("--data", help="a data set of the project, in --data_dir")
     source.add_argument("--data_dir", type=Path)

@@ -20,7 +20,7 @@ from tfrecord.writer import TFRecordWriter
 import data
 from data.checksums import masked_crc32c
 from data.record_files import find_int, frames, parse, read_record, write_records
-from data.record_writers import raw_record
+from data.record_makers import raw_record
 from data.records import holds_records, make_index, record_files
 from tests.data import tfrecords
 
