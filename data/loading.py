@@ -16,6 +16,7 @@ from data.memory import MemoryLoader
 from data.registry import SETS
 from data.sources import Images, ImageSet, MemoryImages, Request
 from data.splits import stratified_split
+from data.statistics import Normalisation
 from data.steps import Place, Steps
 from data.streams import StreamLoader
 
@@ -74,16 +75,15 @@ def load(
 ) -> Data:
     """The data set `name`, from <data_dir>/<name>, for process `rank` of `world_size`.
 
-    Batches have `batch_size` images (`test_batch_size` in evaluation) over all processes. `image_size` in
-    pixels and `in_channels` are the data set's own where absent, `mean` and `std` (of each channel, images
-    in 0..1) too. `validation_share` of each class's training images is held out as `Data.validation`,
-    always the same ones. `download` fetches CIFAR and MNIST where absent: of several processes on a
-    machine, let one call this first. `verify` compares their md5 sums with the published ones; CIFAR's
-    files are pickles, so that reading those that are trusted without can run code. `standardise`
-    normalises every image by its own mean and deviation. TFRecord files are read where <data_dir>/<name> holds
-    them, or where `name` is records and `train_records` and `test_records` say which (a file, a folder, a
-    pattern; relative to `data_dir` where there is no such path); `label_offset` is the number that their labels
-    count from.
+    Batches have `batch_size` images (`test_batch_size` in evaluation) over all processes. `image_size` in pixels and
+    `in_channels` are the data set's own where absent, `mean` and `std` (of each channel, images in 0..1) too.
+    `validation_share` of each class's training images is held out as `Data.validation`, always the same ones.
+    `download` fetches CIFAR and MNIST where absent: of several processes on a machine, let one call this first.
+    `verify` compares their md5 sums with the published ones; CIFAR's files are pickles, so that reading those that are
+    trusted without can run code. `standardise` normalises every image by its own mean and deviation. TFRecord files
+    are read where <data_dir>/<name> holds them, or where `name` is records and `train_records` and `test_records` say
+    which (a file, a folder, a pattern; relative to `data_dir` where there is no such path); `label_offset` is the
+    number that their labels count from.
 
     Raises FileNotFoundError where the data set is not there, ValueError where it is not as it should be or
     does not fit the arguments. Loaders raise ValueError at the first image that cannot be read.
@@ -91,39 +91,50 @@ def load(
     directory = None if data_dir is None else Path(data_dir).expanduser()
     given = train_records, test_records, label_offset
     image_set = find(Request(name, directory, in_channels, download, verify, *given))
-    channels = _channels(name, image_set, in_channels)
-    mean = _per_channel("mean", mean, image_set.mean, channels)
-    std = _per_channel("std", std, image_set.std, channels)
-    if min(std) <= 0:
-        raise ValueError(f"std must be positive, not {list(std)}")
+    normalisation = _normalisation(image_set, _channels(name, image_set, in_channels), mean, std)
     device = torch.device(device)
     settings = Settings(
         image_size=image_size or image_set.image_size,
-        mean=torch.tensor(mean, device=device).view(-1, 1, 1),
-        std=torch.tensor(std, device=device).view(-1, 1, 1),
+        mean=torch.tensor(normalisation.mean, device=device).view(-1, 1, 1),
+        std=torch.tensor(normalisation.std, device=device).view(-1, 1, 1),
         device=device,
         seed=seed,
         workers=workers,
         skip_unreadable=skip_unreadable,
         standardise=standardise,
     )
-    place = Place(rank, world_size)
+    loaders = Loaders(image_set, settings, Place(rank, world_size), batch_size, test_batch_size or batch_size)
     train, held = _split(image_set.train.labels, validation_share)
-    everything = torch.arange(len(image_set.test.labels))
-
-    def evaluating(images: Images, indices: Tensor) -> Loader:
-        steps = Steps(len(indices), test_batch_size or batch_size, place, training=False)
-        return _loader(images, indices, steps, settings)
-
-    training = Steps(len(train), batch_size, place, training=True)
     return Data(
-        train=_loader(image_set.train, train, training, settings, image_set.augmentation if augment else None),
-        validation=evaluating(image_set.train, held) if validation_share else None,
-        test=evaluating(image_set.test, everything),
+        train=loaders.training(train, augment),
+        validation=loaders.evaluating(image_set.train, held) if validation_share else None,
+        test=loaders.evaluating(image_set.test, torch.arange(len(image_set.test.labels))),
         class_names=tuple(image_set.class_names),
-        mean=mean,
-        std=std,
+        mean=normalisation.mean,
+        std=normalisation.std,
     )
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Makes the loaders of a data set for one process."""
+
+    image_set: ImageSet
+    settings: Settings
+    place: Place
+    batch_size: int
+    test_batch_size: int
+
+    def training(self, indices: Tensor, augment: bool) -> Loader:
+        """Of the training images of `indices` (int64 [n])."""
+        steps = Steps(len(indices), self.batch_size, self.place, training=True)
+        augmentation = self.image_set.augmentation if augment else None
+        return _loader(self.image_set.train, indices, steps, self.settings, augmentation)
+
+    def evaluating(self, images: Images, indices: Tensor) -> Loader:
+        """Of the images of `indices` (int64 [n]) among some."""
+        steps = Steps(len(indices), self.test_batch_size, self.place, training=False)
+        return _loader(images, indices, steps, self.settings)
 
 
 def find(request: Request) -> ImageSet:
@@ -145,6 +156,16 @@ def _channels(name: str, image_set: ImageSet, wanted: int | None) -> int:
     if wanted not in (None, own) and own != 1:
         raise ValueError(f"the images of {name} have {own} channels, not in_channels {wanted}")
     return wanted or own
+
+
+def _normalisation(
+    image_set: ImageSet, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Normalisation:
+    means = _per_channel("mean", mean, image_set.mean, channels)
+    deviations = _per_channel("std", std, image_set.std, channels)
+    if min(deviations) <= 0:
+        raise ValueError(f"std must be positive, not {list(deviations)}")
+    return Normalisation(means, deviations)
 
 
 def _per_channel(what: str, given: Sequence[float] | None, own: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -20,7 +20,6 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import DataParallelStrategy, DDPStrategy
-from lightning_fabric.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.nn.parallel import DistributedDataParallel
@@ -35,6 +34,10 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 OUTCOME = "outcome"
 MISTAKE = "mistake-of-"
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+class SpawnedDDPStrategy(DDPStrategy):
+    """DistributedDataParallel in processes that it starts itself, afresh."""
 
 
 def make_fabric(experiment: Experiment) -> Fabric:
@@ -88,12 +91,12 @@ def _strategy(experiment: Experiment, on_gpus: bool, processes: int) -> str | DD
     # torch renamed the option; the statistics of synchronised batch norm are equal everywhere already
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     share = {"forward_sync_buffers" if renamed else "broadcast_buffers": not experiment.sync_batchnorm}
-    return DDPStrategy(start_method="popen" if started_outside else "spawn", **share)
+    return DDPStrategy(**share) if started_outside else SpawnedDDPStrategy(start_method="spawn", **share)
 
 
 def starts_processes(fabric: Fabric) -> bool:
     """Whether `launch` will run its function in processes of its own."""
-    return isinstance(fabric.strategy.launcher, _MultiProcessingLauncher)
+    return isinstance(fabric.strategy, SpawnedDDPStrategy)
 
 
 def launch(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from data import imagenet_archives
-from tests.data.record_pieces import WNIDS, add, jpeg, picture
+from tests.data.record_pieces import WNIDS, add, jpeg, picture, write_raw
 
 
 def write_cifar(home: Path, files: dict[str, int], label_key: str, classes: int) -> None:
@@ -113,3 +113,13 @@ def archives(tmp_path: Path) -> Path:
             add(outer, f"ILSVRC2012_val_{number:08d}.JPEG", jpeg(100 + number))
     (raw / imagenet_archives.VALIDATION_LABELS).write_text("".join(f"{WNIDS[n % 3]}\n" for n in range(6)))
     return raw
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A --data-dir with a set `squares` of 40 + 15 raw examples in five and three shards."""
+    for shard in range(5):
+        write_raw(tmp_path / "squares" / "train" / f"train-{shard:05d}-of-00005", range(8 * shard, 8 * shard + 8))
+    for shard in range(3):
+        write_raw(tmp_path / "squares" / f"test{shard}.tfrecords", range(100 + 5 * shard, 105 + 5 * shard))
+    return tmp_path

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from data.record_files import write_records
+from data.record_makers import raw_record
 from tests.data import tfrecords
 
 WNIDS = ("n01440764", "n02102040", "n03000684")
@@ -48,3 +50,14 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def all_records(folder: Path) -> list[dict]:
     return [features for path in sorted(folder.glob("[a-z]*-of-*")) for features in tfrecords.records(path)]
+
+
+def pixels(number: int, side: int = 8, channels: int = 3) -> np.ndarray:
+    """uint8 [side, side, channels], another for each number."""
+    return np.random.default_rng(number).integers(0, 256, (side, side, channels), dtype=np.uint8)
+
+
+def write_raw(path: Path, numbers: range, **shape: int) -> None:
+    """Write the raw records of such images, of five classes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_records(path, (raw_record(pixels(number, **shape), number % 5) for number in numbers))

@@ -148,3 +148,15 @@ def saved(path: Path, fabric: Fabric, network: nn.Module | None = None, **settin
     optimizer.step()
     checkpoints.save(path, fabric, network, optimizer, {"epoch": 3}, {"lr": 0.1, **settings})
     return path
+
+
+def state(network: nn.Module) -> dict[str, Tensor]:
+    """Copies of the tensors of a network's state."""
+    return {name: value.clone() for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+
+
+def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    """That two states have the same entries, equal to the last bit."""
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name

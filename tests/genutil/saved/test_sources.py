@@ -14,7 +14,7 @@ from genutil.cli import command_line
 from genutil.run import run
 from genutil.saved.sources import Sources
 from models.networks.resnet import resnet
-from tests.genutil.test_run import tiny
+from tests.genutil.runs import tiny
 
 
 @pytest.fixture
