@@ -104,15 +104,7 @@ def load(
         standardise=standardise,
     )
     loaders = Loaders(image_set, settings, Place(rank, world_size), batch_size, test_batch_size or batch_size)
-    train, held = _split(image_set.train.labels, validation_share)
-    return Data(
-        train=loaders.training(train, augment),
-        validation=loaders.evaluating(image_set.train, held) if validation_share else None,
-        test=loaders.evaluating(image_set.test, torch.arange(len(image_set.test.labels))),
-        class_names=tuple(image_set.class_names),
-        mean=normalisation.mean,
-        std=normalisation.std,
-    )
+    return loaders.data(normalisation, validation_share, augment)
 
 
 @dataclass(frozen=True)
@@ -124,6 +116,19 @@ class Loaders:
     place: Place
     batch_size: int
     test_batch_size: int
+
+    def data(self, normalisation: Normalisation, validation_share: float, augment: bool) -> Data:
+        """All of them; see `load`."""
+        images = self.image_set
+        train, held = _split(images.train.labels, validation_share)
+        return Data(
+            train=self.training(train, augment),
+            validation=self.evaluating(images.train, held) if validation_share else None,
+            test=self.evaluating(images.test, torch.arange(len(images.test.labels))),
+            class_names=tuple(images.class_names),
+            mean=normalisation.mean,
+            std=normalisation.std,
+        )
 
     def training(self, indices: Tensor, augment: bool) -> Loader:
         """Of the training images of `indices` (int64 [n])."""

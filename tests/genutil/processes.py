@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.evaluation.scores import evaluate
+from genutil.run import work
 from genutil.saved import loading
 from genutil.saved.source import open_source
+from genutil.saved.sources import Sources
 from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.distributed import end_group
 from tests.genutil.parts import SmallNet, make_data, make_training, recipe
@@ -118,3 +122,19 @@ def threads_before_and_after_the_group_ends(fabric: Fabric, folder: Path) -> tup
     before = names()
     end_group()
     return before, names(), dist.is_initialized()
+
+
+def opens_of_a_run(fabric: Fabric, experiment: Experiment, sources: Sources) -> list[dict[str, int]]:
+    """How often each process of a run opens each file with torch, by the file's name."""
+    counts: Counter[str] = Counter()
+    load = torch.load
+
+    def counting(file: Any, *given: Any, **options: Any) -> Any:
+        counts[Path(file).name] += 1
+        return load(file, *given, **options)
+
+    torch.load = counting  # this process ends with the run
+    work(fabric, experiment, sources)
+    everyones: list[Any] = [None] * fabric.world_size
+    dist.all_gather_object(everyones, dict(counts))
+    return everyones

@@ -13,7 +13,9 @@ import torch
 from genutil.cli import command_line
 from genutil.run import run
 from genutil.saved.sources import Sources
+from genutil.system.distributed import launch, make_fabric
 from models.networks.resnet import resnet
+from tests.genutil import processes
 from tests.genutil.runs import tiny
 
 
@@ -85,3 +87,9 @@ def test_a_name_is_opened_again_only_after_it_was_forgotten(trained: str, opened
     sources.forget()
     sources.open(trained)
     assert opened == {"last.pt": 3}
+
+
+def test_each_of_two_processes_opens_a_checkpoint_once(tmp_path: Path, trained: str) -> None:
+    experiment = tiny(tmp_path, resume=trained, num_epochs=2, devices=2, gpus=None)
+    counts = launch(make_fabric(experiment), processes.opens_of_a_run, experiment, Sources())
+    assert counts == [{"last.pt": 1}] * 2
