@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from genutil.cli import command_line, usage
 from genutil.errors import UserError
+from genutil.saved.sources import Sources
 
 
 def main(words: Sequence[str]) -> int:
@@ -20,20 +21,21 @@ def main(words: Sequence[str]) -> int:
         if words and words[0] in command_line.COMMANDS:
             from genutil.cli import commands  # imports torch, which help and mistakes in settings do without
 
-            commands.run(words[0], words[1:])
+            commands.execute(words[0], words[1:])
             return 0
-        request = command_line.read(words)
-        if request.help:
+        line = command_line.parse(words)
+        if line.help:
             print(usage.overview(), *([usage.all_keys()] if words else []), sep="\n\n", flush=True)
             return 0
-        if command_line.documents(request) > 1:
+        if command_line.documents(line) > 1:
             from genutil.cli.series import run_series
 
-            return run_series(request)
-        experiment = command_line.resolve(request)
+            return run_series(line)
+        sources = Sources()
+        experiment = command_line.resolve(line, sources=sources)
         from genutil.run import run  # imports torch, which help and mistakes in settings do without
 
-        run(experiment)
+        run(experiment, sources)
         return 0
     except UserError as mistake:
         print(mistake, file=sys.stderr)

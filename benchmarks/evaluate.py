@@ -34,7 +34,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from genutil.build import build_network as build_from
 from genutil.config import Experiment
-from genutil.saved import checkpoints
+from genutil.saved.loading import load_weights
+from genutil.saved.source import open_source
 from models import build_network
 from models.networks.mobilenetv1_like import MobileNetV1Like
 from models.sparse import channel_graph, compile_graph
@@ -435,12 +436,10 @@ def main() -> None:
 
 def _trained(path: Path) -> tuple[nn.Module, int]:
     """The network of a checkpoint of ours and the size of its images."""
-    saved = checkpoints.read_settings(path)
-    if saved is None:
-        raise SystemExit(f"{path} is no checkpoint of this program.")
-    experiment = Experiment.from_saved(saved, {})
+    source = open_source(path)
+    experiment = Experiment.from_saved(source.settings(), {})
     network = build_from(experiment).eval()
-    checkpoints.load_weights(path, network)
+    load_weights(source, network)
     return network, experiment.image_size
 
 

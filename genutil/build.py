@@ -20,7 +20,8 @@ from genutil import model_profiling
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.evaluation.batches import First
-from genutil.saved import checkpoints, graph_files
+from genutil.saved import graph_files, loading
+from genutil.saved.sources import Sources
 from genutil.system.randomness import reseed
 from genutil.training.optimizers import make_optimizer
 from genutil.training.progress import Progress
@@ -47,11 +48,14 @@ class Parts:
     progress: Progress | None = None
 
 
-def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Callable[[str], None]) -> Parts:
+def build(
+    experiment: Experiment, sources: Sources, fabric: Fabric, device: torch.device, say: Callable[[str], None]
+) -> Parts:
     """Make the parts of a run: network, weights, data, optimizer.
 
     Args:
         experiment: what is run.
+        sources: the checkpoints of the run.
         fabric: of the run.
         device: where the parts are to be.
         say: prints a line.
@@ -61,14 +65,14 @@ def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Cal
     """
     if experiment.evaluate and not experiment.profile and not experiment.resume:
         raise UserError("There is nothing to evaluate: --evaluate needs --resume CHECKPOINT.")
-    source = experiment.resume or experiment.init_from
-    if source:
-        experiment = experiment.but(**checkpoints.foreign_settings(source))
-    experiment = graph_files.resolve(experiment)
+    checkpoint = experiment.resume or experiment.init_from
+    if checkpoint:
+        experiment = experiment.but(**sources.open(checkpoint).network_settings())
+    experiment = graph_files.resolve(experiment, sources)
     for notice in graph_files.notices(experiment):
         say(notice)
     network = build_network(experiment).to(device).train(experiment.trains)
-    _load_weights(experiment, network, say)
+    _load_weights(experiment, sources, network, say)
     parts = Parts(experiment, network)
     if not experiment.profile:
         parts.data = load_data(experiment, fabric, device)
@@ -77,7 +81,7 @@ def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Cal
         parts.optimizer = make_optimizer(experiment, network)
         parts.progress = Progress(len(parts.data.train))
         if experiment.resume:
-            saved = checkpoints.resume(experiment.resume, fabric, network, parts.optimizer)
+            saved = loading.resume(sources.open(experiment.resume), fabric, network, parts.optimizer)
             parts.progress.restore(saved, experiment.resume)
         if experiment.profiles and fabric.global_rank == 0:
             profile(parts)  # so that what cannot be profiled at the end is told at the start
@@ -184,22 +188,23 @@ def profile(parts: Parts) -> model_profiling.Profile:
         return model_profiling.profile(parts.network, experiment.image_size, experiment.in_channels)
 
 
-def _load_weights(experiment: Experiment, network: nn.Module, say: Callable[[str], None]) -> None:
+def _load_weights(experiment: Experiment, sources: Sources, network: nn.Module, say: Callable[[str], None]) -> None:
     """Give the network the weights that the run starts from. Resuming training does so with all else (`build`)."""
     if experiment.resume:
         if not experiment.trains:
-            checkpoints.load_weights(experiment.resume, network)
+            loading.load_weights(sources.open(experiment.resume), network)
     elif experiment.init_from:
-        fresh = checkpoints.start_from(experiment.init_from, network, lambda: _classifier(experiment, network))
+        source = sources.open(experiment.init_from)
+        fresh = loading.start_from(source, network, lambda: _classifier(experiment, network))
         if fresh:
             say(f"{experiment.init_from} has another number of classes: {', '.join(fresh)} start afresh.")
     elif experiment.use_graph:
         wirings = [f"{name}.wiring." for name, _ in graphs(network)]
         own = [name for name in network.state_dict() if name.startswith(tuple(wirings))]
-        checkpoints.load_weights(experiment.use_graph, network, keep=own)
+        loading.load_weights(sources.open(experiment.use_graph), network, keep=own)
         fix_graph(network)
         if experiment.use_init:
-            checkpoints.load_weights(experiment.use_init, network, keep=own)
+            loading.load_weights(sources.open(experiment.use_init), network, keep=own)
 
 
 def _classifier(experiment: Experiment, network: nn.Module) -> set[str]:

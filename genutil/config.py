@@ -294,6 +294,10 @@ class Recipe(Section):
     precision: Literal["32", "bf16", "16"] = Field("32", description="bits of the arithmetic")
     sync_batchnorm: bool = Field(True, description="batch statistics over all processes of ddp")
     seed: Seed = Field(0, description="of every random draw")
+    deterministic: bool = Field(
+        False,
+        description="a GPU repeats a run bit for bit too, more slowly; the CPU does anyway, with the same threads",
+    )
 
     @field_validator("precision", mode="before")
     @classmethod

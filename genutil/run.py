@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -23,7 +23,8 @@ from genutil.evaluation.by_engine import evaluate_fast
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports.logs import RunLog, progress_bar
 from genutil.reports.pictures import draw
-from genutil.saved import checkpoints
+from genutil.saved.sources import Sources
+from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.distributed import (
     first_here,
     launch,
@@ -31,10 +32,10 @@ from genutil.system.distributed import (
     say,
     starts_processes,
     stop_signals,
-    synchronise_batchnorm,
 )
 from genutil.system.files import claim_folder, claim_log_folder, require_place, to_json, write_text, write_texts
 from genutil.system.interruption import Interrupted, StopRequest, announce
+from genutil.system.randomness import chosen_algorithms
 from genutil.training.loop import Training
 from genutil.training.progress import Progress, Totals
 from genutil.training.schedules import make_schedule
@@ -45,8 +46,12 @@ from models.wirings.rules import graphs
 from models.wirings.scheduled import STR
 
 
-def run(experiment: Experiment) -> dict[str, Any]:
+def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any]:
     """Do what an experiment says, and return its results.
+
+    Args:
+        experiment: what to do.
+        sources: its checkpoints, where some of them were opened for its settings.
 
     Returns:
         `settings`, `profile` (with `parameters` and `multiply_adds`), `top1`, `top5` (percent), `loss` (nats) of the
@@ -60,15 +65,17 @@ def run(experiment: Experiment) -> dict[str, Any]:
         Interrupted: after a request to stop. What training had reached is saved then, and how to go on is printed.
     """
     started = time.perf_counter()
+    sources = sources or Sources()
     json_file = experiment.json_file and Path(experiment.json_file)
     if json_file:
         require_place(json_file)
     fabric = Fabric(accelerator="cpu", devices=1) if experiment.profile else make_fabric(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
-        build(experiment, fabric, torch.device("cpu"), say=lambda _: None)
+        build(experiment, sources, fabric, torch.device("cpu"), say=lambda _: None)
+        sources.forget()
     threads = torch.get_num_threads()
     try:
-        results = launch(fabric, work, experiment)
+        results = launch(fabric, work, experiment, sources)
     finally:
         torch.set_num_threads(threads)
     results["seconds"] = time.perf_counter() - started
@@ -77,13 +84,19 @@ def run(experiment: Experiment) -> dict[str, Any]:
     return results
 
 
-def work(fabric: Fabric, experiment: Experiment) -> dict[str, Any]:
+def work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str, Any]:
     """What each process of a run does (see `run`)."""
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
-    torch.backends.cudnn.benchmark = True
+    with chosen_algorithms(experiment.deterministic):
+        return _work(fabric, experiment, sources)
+
+
+def _work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str, Any]:
     with first_here(fabric):
-        parts = build(experiment, fabric, fabric.device, partial(say, fabric))
+        parts = build(experiment, sources, fabric, fabric.device, partial(say, fabric))
+    folders = _claim_folders(parts, sources) if experiment.trains and fabric.global_rank == 0 else Folders()
+    sources.forget()  # the files may change from now on
     results: dict[str, Any] = {
         "settings": parts.experiment.to_dict(),
         "profile": None,
@@ -98,7 +111,7 @@ def work(fabric: Fabric, experiment: Experiment) -> dict[str, Any]:
         "log": None,
     }
     if experiment.trains:
-        results |= train(fabric, parts)
+        results |= train(fabric, parts, folders)
     elif not experiment.profile:
         results |= _evaluate(fabric, parts)
     if fabric.global_rank == 0:
@@ -114,16 +127,22 @@ def work(fabric: Fabric, experiment: Experiment) -> dict[str, Any]:
     return results
 
 
-def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
+class Folders(NamedTuple):
+    """Where the first process of a training run writes; the others have none."""
+
+    checkpoints: Path | None = None
+    logs: Path | None = None
+
+
+def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     """Train, evaluate the last weights on the test images, and say where everything is."""
     experiment, network, data, progress = parts.experiment, parts.network, parts.data, parts.progress
     if fabric.world_size > 1 and experiment.sync_batchnorm:
         synchronise_batchnorm(network)
     module, optimizer = fabric.setup(network, parts.optimizer)
-    first = fabric.global_rank == 0
-    if not first:
+    if fabric.global_rank:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
-    folder, log_folder = _claim_folders(experiment, progress) if first else (None, None)
+    folder, log_folder = folders
     with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, RunLog(log_folder, progress.history) as log:
         training = Training(
             fabric=fabric,
@@ -217,15 +236,16 @@ def _cut(possible: int, acting: int, natural: int) -> str:
     return f"edges: the learned thresholds left {before} of {possible}, cut to {after}"
 
 
-def _claim_folders(experiment: Experiment, progress: Progress) -> tuple[Path, Path]:
+def _claim_folders(parts: Parts, sources: Sources) -> Folders:
     """The folders of checkpoints and logs; the first holds the settings from then on."""
+    experiment = parts.experiment
     name = _name(experiment)
-    folder = _folder_to_go_on_in(experiment, progress) or claim_folder(Path(experiment.save_dir), name)
+    folder = _folder_to_go_on_in(experiment, parts.progress, sources) or claim_folder(Path(experiment.save_dir), name)
     write_text(folder / "settings.yml", yaml.safe_dump(experiment.to_saved(), sort_keys=False))
-    return folder, claim_log_folder(Path(experiment.log_dir), name)
+    return Folders(folder, claim_log_folder(Path(experiment.log_dir), name))
 
 
-def _folder_to_go_on_in(experiment: Experiment, progress: Progress) -> Path | None:
+def _folder_to_go_on_in(experiment: Experiment, progress: Progress, sources: Sources) -> Path | None:
     """The folder of the checkpoint that a run resumes, if it is the run's own and nothing in it lies further on."""
     if not experiment.resume:
         return None
@@ -235,7 +255,7 @@ def _folder_to_go_on_in(experiment: Experiment, progress: Progress) -> Path | No
         return None
     last = folder / "last.pt"
     if last.exists():
-        saved = checkpoints.read(last)["progress"]
+        saved = sources.open(last).training_state()["progress"]
         if (saved["epoch"], saved["step"]) > (progress.epoch, progress.step):
             return None
     return folder

@@ -120,7 +120,7 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path):
 
 
 def test_a_mistake_that_shows_in_the_run(run_is, capsys):
-    def run(experiment):
+    def run(experiment, sources):
         raise UserError("GPU 7 is not there.")
 
     run_is(run)
@@ -130,7 +130,7 @@ def test_a_mistake_that_shows_in_the_run(run_is, capsys):
 
 def test_the_run_gets_the_experiment(run_is):
     seen = []
-    run_is(seen.append)
+    run_is(lambda experiment, sources: seen.append(experiment))
     words = ["app:medium_scale/mobilenetv1_x25.yml", "--data-dir", "/data", "--noevaluate", "--json", "out.json"]
     assert runner.main(words) == 0
     (experiment,) = seen
@@ -139,7 +139,7 @@ def test_the_run_gets_the_experiment(run_is):
 
 
 def test_an_interrupted_run_ends_quietly(run_is, capsys):
-    def run(experiment):
+    def run(experiment, sources):
         raise KeyboardInterrupt
 
     run_is(run)
@@ -148,7 +148,7 @@ def test_an_interrupted_run_ends_quietly(run_is, capsys):
 
 
 def test_a_fault_of_ours_keeps_its_traceback(run_is):
-    run_is(lambda experiment: 1 / 0)
+    run_is(lambda experiment, sources: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         runner.main(["app:quickstart"])
 
@@ -164,8 +164,8 @@ def test_a_closed_pipe_ends_quietly():
 
 def test_a_published_network_needs_no_app(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("NEURAL_WIRINGS_CACHE", str(tmp_path))
-    request = command_line.read(["--resume", "pretrained:dnw_small_x15", "--evaluate", "--data-dir", "d"])
-    experiment = command_line.resolve(request)
+    line = command_line.parse(["--resume", "pretrained:dnw_small_x15", "--evaluate", "--data-dir", "d"])
+    experiment = command_line.resolve(line)
     assert (experiment.name, experiment.prune_rate, experiment.small) == (None, 0.85, True)
     assert (experiment.data, experiment.data_dir, experiment.evaluate) == ("imagenet", "d", True)
     assert runner.main(["--resume", "pretrained:dnw_small_15", "--evaluate"]) == 2

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 import data
+from data import digits
+from data.sources import Request
 
 
 def batches(loader: data.Loader, epoch: int = 0, start: int = 0) -> list[data.Batch]:
@@ -80,7 +82,7 @@ def test_evaluation_keeps_the_order_and_changes_nothing():
     first, second = batches(loaded.test, 0), batches(loaded.test, 1)
     assert same(first, second)
     assert [batch.total for batch in first] == [50] * 7 + [14]
-    expected = data.digits.read(data.Request("digits", None)).test
+    expected = digits.read(Request("digits", None)).test
     images, labels = joined(first)
     assert torch.equal(labels, expected.labels)
     pixels = (images * loaded.std[0] + loaded.mean[0]).mul(255).round()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.evaluation.scores import evaluate
-from genutil.saved import checkpoints
-from genutil.system.distributed import synchronise_batchnorm
+from genutil.run import work
+from genutil.saved import loading
+from genutil.saved.source import open_source
+from genutil.saved.sources import Sources
+from genutil.system.batch_norms import synchronise_batchnorm
+from genutil.system.distributed import end_group
 from tests.genutil.parts import SmallNet, make_data, make_training, recipe
 
 LAYERS = {
@@ -72,7 +78,7 @@ def train_small(fabric: Fabric, folder: Path | None, resume: Path | None = None,
         if fabric.world_size > 1 and sync:
             synchronise_batchnorm(network)
         if resume:
-            progress.restore(checkpoints.resume(resume, fabric, network, optimizer), resume)
+            progress.restore(loading.resume(open_source(resume), fabric, network, optimizer), resume)
 
     torch.manual_seed(0)
     network = SmallNet(graph="dnw" if sync else "random", dropout=0).double()
@@ -93,7 +99,6 @@ def both(fabric: Fabric, folder: Path) -> dict[str, Any]:
     (folder / "sync").mkdir(exist_ok=True) if fabric.global_rank == 0 else None
     (folder / "plain").mkdir(exist_ok=True) if fabric.global_rank == 0 else None
     return {
-        "layers": pass_through_all(fabric),
         "training": train_small(fabric, folder / "sync"),
         "plain": train_small(fabric, folder / "plain", sync=False),
         "threads": torch.get_num_threads(),
@@ -105,3 +110,31 @@ def fail_in_the_second(fabric: Fabric) -> None:
     if fabric.global_rank == 1:
         raise UserError("cat/7.png cannot be read.")
     fabric.barrier()
+
+
+def threads_before_and_after_the_group_ends(fabric: Fabric, folder: Path) -> tuple[list[str], list[str], bool]:
+    """Names of this process's threads while it has a group and after it, a training's modules being out of use."""
+
+    def names() -> list[str]:
+        return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+
+    train_small(fabric, folder if fabric.global_rank == 0 else None)
+    before = names()
+    end_group()
+    return before, names(), dist.is_initialized()
+
+
+def opens_of_a_run(fabric: Fabric, experiment: Experiment, sources: Sources) -> list[dict[str, int]]:
+    """How often each process of a run opens each file with torch, by the file's name."""
+    counts: Counter[str] = Counter()
+    load = torch.load
+
+    def counting(file: Any, *given: Any, **options: Any) -> Any:
+        counts[Path(file).name] += 1
+        return load(file, *given, **options)
+
+    torch.load = counting  # this process ends with the run
+    work(fabric, experiment, sources)
+    everyones: list[Any] = [None] * fabric.world_size
+    dist.all_gather_object(everyones, dict(counts))
+    return everyones

@@ -12,7 +12,8 @@ from genutil.build import build_network
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.run import run
-from genutil.saved import checkpoints
+from genutil.saved import checkpoints, loading
+from genutil.saved.source import open_source
 from models.wirings.rules import graphs
 
 SMALL = {
@@ -42,7 +43,7 @@ def experiment(folder: Path, **settings) -> Experiment:
 
 def trained(result: dict, of: Experiment) -> torch.nn.Module:
     network = build_network(of)
-    checkpoints.load_weights(result["checkpoint"], network)
+    loading.load_weights(open_source(result["checkpoint"]), network)
     return network.eval()
 
 

@@ -3,22 +3,22 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genutil.cli.command_line import read, resolve
+from genutil.cli.command_line import parse, resolve
 from genutil.errors import UserError
 
 
 def settings(*words):
-    return read(words).settings
+    return parse(words).settings
 
 
 def experiment(*words, environment=None):
-    return resolve(read(words), environment or {})
+    return resolve(parse(words), environment or {})
 
 
 def test_an_experiment_and_its_settings_in_any_order():
     for words in (("app:quickstart", "--lr", "0.5"), ("--lr", "0.5", "app:quickstart")):
-        request = read(words)
-        assert (request.app, request.settings, request.help) == ("quickstart", {"lr": "0.5"}, False)
+        line = parse(words)
+        assert (line.app, line.settings, line.help) == ("quickstart", {"lr": "0.5"}, False)
 
 
 def test_lists_end_at_the_next_option_or_app():
@@ -102,10 +102,10 @@ def test_data_dir_from_the_environment():
 
 
 def test_help():
-    assert read([]).help
-    assert read(["--help"]).help
-    assert read(["app:quickstart", "-h"]).help
-    assert not read(["app:quickstart"]).help
+    assert parse([]).help
+    assert parse(["--help"]).help
+    assert parse(["app:quickstart", "-h"]).help
+    assert not parse(["app:quickstart"]).help
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_help():
 )
 def test_a_mistake_is_told_in_a_sentence(words, sentence):
     with pytest.raises(UserError) as mistake:
-        read(words)
+        parse(words)
     assert str(mistake.value) == sentence
 
 
