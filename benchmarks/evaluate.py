@@ -17,7 +17,6 @@ import gc
 import io
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -32,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.conditions import conditions
 from genutil.build import build_network as build_from
 from genutil.config import Experiment
 from genutil.saved import checkpoints
@@ -55,14 +55,19 @@ EQUAL = {
 }
 """The dense network that is about as accurate."""
 COLUMNS = ("dense", "pruned", "dgl", "csr", "native", "onnx", "onnx equal", "deepsparse")
-BARS = {
-    "dgl": dict.fromkeys(PUBLISHED, 25),
-    "pruned": {"x225": 8, "x3": 8, "x49": 6},
-    "onnx": dict.fromkeys(PUBLISHED, 4),
-    "onnx equal": {"x225": 1.0, "x3": 1.0, "x49": 0.9},
-    "deepsparse": {"x225": 1.3, "x3": 1.3, "x49": 1.0},
-}
-"""How many times as fast as each column native should be."""
+AIMS: list[dict[str, Any]] = [
+    {"column": "dgl", "wirings": dict.fromkeys(PUBLISHED, 25)},
+    {"column": "pruned", "wirings": {"x225": 8, "x3": 8, "x49": 6}},
+    {"column": "onnx", "wirings": dict.fromkeys(PUBLISHED, 4)},
+    {
+        "column": "onnx equal",
+        "wirings": {"x225": 1.0, "x3": 1.0, "x49": 0.9},
+        "batches": {"x225": 1.2, "x3": 1.2, "x49": 0.9},
+    },
+    {"column": "deepsparse", "wirings": {"x225": 1.3, "x3": 1.3, "x49": 1.0}},
+]
+"""How many times as fast as each column native should be at 224 pixels; `batches`: of more than one image, where that
+differs."""
 
 
 # ------------------------------------------------------------------------------------------------- networks
@@ -357,6 +362,14 @@ def _gpu_seconds(call: Run, images: Tensor, calls: int = 20) -> float:
 # ------------------------------------------------------------------------------------------------- printing
 
 
+def aim(cell: dict[str, Any], column: str) -> float | None:
+    """How many times as fast as a column native should be in a cell, where that was said."""
+    said = next((entry for entry in AIMS if entry["column"] == column), None)
+    if said is None or cell["image_size"] != 224:
+        return None
+    return said["batches" if cell["batch"] > 1 and "batches" in said else "wirings"].get(cell["wiring"])
+
+
 def print_cell(cell: dict[str, Any]) -> None:
     head = (
         f"{cell['wiring']}, {cell['image_size']}x{cell['image_size']}, batch {cell['batch']}, {cell['threads']} threads"
@@ -368,19 +381,10 @@ def print_cell(cell: dict[str, Any]) -> None:
         ratio = cell.get("ratio_to_native", {}).get(name)
         if ratio:
             line += f"   native is {ratio['median']:.2f} times as fast [{ratio['low']:.2f}, {ratio['high']:.2f}]"
-            bar = BARS.get(name, {}).get(cell["wiring"])
-            if bar and cell["image_size"] == 224:
-                bar = 1.2 if name == "onnx equal" and cell["batch"] > 1 and bar == 1.0 else bar
-                line += f", bar {bar}: {'reached' if ratio['median'] >= bar else 'MISSED'}"
+            wanted = aim(cell, name)
+            if wanted:
+                line += f", aim {wanted}: {'reached' if ratio['median'] >= wanted else 'MISSED'}"
         print(line, flush=True)
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:
@@ -420,9 +424,8 @@ def main() -> None:
                 print(f"  {column}: built in {price['build_s']:.2f} s, {price['memory_mib']:.0f} MiB")
         gpu = gpu_cells(networks, args.repeats) if torch.cuda.is_available() else []
     result = {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
+        "measured": conditions(),
+        "aims": AIMS,
         "equal_accuracy": {name: EQUAL[name][0] for name in args.wirings},
         "cells": cells,
         "built": built,
