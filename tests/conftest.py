@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+# before torch is loaded, for the processes that tests start too: threads that spin while they wait for one another slow
+# each other down twentyfold where another program uses the cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 OUTSIDE = {
     "--real-data": ("NEURAL_WIRINGS_DATA", "a data directory with real cifar10, mnist and imagenette224"),
     "--reference": ("NEURAL_WIRINGS_REFERENCE", "exact cases: fill.py and cases/*.json"),
