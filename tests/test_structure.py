@@ -25,7 +25,7 @@ FOREIGN_PRIVATE = {
     "models.wirings.wire: _version": "the same",
     "pretrained.safe_pickle: _utils": "functions that torch names in its files",
 }
-"""Private attributes of other libraries that may be read, as module and name, each with the reason. Of our own: none."""
+"""Private attributes of other libraries that may be read, as module and name, each with the reason; none of our own."""
 MODULES = library()
 
 
