@@ -11,12 +11,13 @@ from genutil.errors import UserError
 from genutil.saved.sources import Sources
 
 
-def main(words: Sequence[str]) -> int:
-    """Do what the words of a command line ask for; the exit status.
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the words of a command line ask for, those of this process where none are given; the exit status.
 
     0: done. 2: a mistake of the user, told on standard error, or a failure in one of several experiments. 130:
     interrupted. 141: nobody reads the output any more.
     """
+    words = sys.argv[1:] if words is None else words
     try:
         if words and words[0] in command_line.COMMANDS:
             from genutil.cli import commands  # imports torch, which help and mistakes in settings do without
@@ -48,4 +49,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.conditions import conditions
 from models.networks.random_graphs import draw_stages
 from models.networks.randwire import Node, RandomStage, RandWire
 from models.networks.randwire_regimes import make_regime, random_stages
@@ -157,7 +158,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         form: [taken / ours for taken, ours in zip(seconds[form], seconds["ours"], strict=True)] for form in FORMS
     }
     return {
-        "torch": torch.__version__,
+        "measured": conditions(),
         "device": args.device,
         "threads": args.threads,
         "float64_difference": gap,

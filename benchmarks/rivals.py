@@ -19,9 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.conditions import conditions
 from genutil.config import Experiment
 from genutil.run import run
 from genutil.settings import app_files
@@ -113,7 +112,7 @@ def main() -> None:
             results[rule] = searched(experiment, args.searches) if rule == "str" else result(experiment)
         if args.json:
             recipe = {key: value for key, value in own.items() if key != "data_dir"} | RECIPE
-            whole = {"torch": torch.__version__, "app": APP, "recipe": recipe, "results": results}
+            whole = {"measured": conditions(), "app": APP, "recipe": recipe, "results": results}
             args.json.write_text(json.dumps(whole, indent=1) + "\n")
     print(*(line(rule, found) for rule, found in results.items()), sep="\n")
 

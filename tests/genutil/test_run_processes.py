@@ -21,6 +21,7 @@ from tests.genutil.runs import command, environment, tiny, wait_for, weights
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_printed_command_goes_on(tmp_path: Path) -> None:
     whole = run(tiny(tmp_path / "whole", num_epochs=30))
     process = subprocess.Popen(
@@ -58,6 +59,7 @@ def test_two_processes_end_as_one(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert {path.name for path in (tmp_path / "two" / "runs").iterdir()} == {Path(two["log"]).name}
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_two_processes_at_the_same_step(tmp_path: Path) -> None:
     words = [word for word in command(tmp_path, num_epochs=200, devices=2) if word not in ("--gpus", "[]")]
     process = subprocess.Popen(

@@ -118,6 +118,7 @@ def test_a_dense_network_starts_a_wired_one(tmp_path: Path):
         assert kept.min() >= weights[name].flatten()[~graph.acting()].abs().max()
 
 
+@pytest.mark.slow
 def test_published_weights_bring_their_settings_and_their_error(tmp_path: Path, keras_weights: Path, real_data: Path):
     """Whatever the experiment says, they are evaluated as they were trained; 8.00 % were measured independently."""
     of = experiment(
