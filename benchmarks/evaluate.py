@@ -34,6 +34,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from genutil.build import build_network as build_from
 from genutil.config import Experiment
+from genutil.errors import UserError
 from genutil.saved.loading import load_weights
 from genutil.saved.source import open_source
 from models import build_network
@@ -436,10 +437,13 @@ def main() -> None:
 
 def _trained(path: Path) -> tuple[nn.Module, int]:
     """The network of a checkpoint of ours and the size of its images."""
-    source = open_source(path)
-    experiment = Experiment.from_saved(source.settings(), {})
-    network = build_from(experiment).eval()
-    load_weights(source, network)
+    try:
+        source = open_source(path)
+        experiment = Experiment.from_saved(source.settings(), {})
+        network = build_from(experiment).eval()
+        load_weights(source, network)
+    except UserError as mistake:
+        raise SystemExit(str(mistake)) from mistake
     return network, experiment.image_size
 
 

@@ -38,7 +38,7 @@ class ForeignCheckpoint(ABC):
 
         Raises:
             FileNotFoundError, ConnectionError: they are not there and cannot be fetched.
-            ValueError: there are no weights, or other ones.
+            ValueError: they cannot be read.
         """
 
     @abstractmethod
@@ -49,7 +49,8 @@ class ForeignCheckpoint(ABC):
             Names and shapes of the network's own, as far as the checkpoint fits it.
 
         Raises:
-            FileNotFoundError, ConnectionError, ValueError: as `settings`.
+            FileNotFoundError, ConnectionError: as `settings`.
+            ValueError: they cannot be read, there are none, or they are another network's.
         """
 
 
