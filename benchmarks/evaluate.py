@@ -35,6 +35,7 @@ from benchmarks.compared_networks import EQUAL, PUBLISHED, equal_network, publis
 from benchmarks.conditions import conditions
 from genutil.build import build_network as build_from
 from genutil.config import Experiment
+from genutil.errors import UserError
 from genutil.saved.loading import load_weights
 from genutil.saved.source import open_source
 from models.sparse import channel_graph, compile_graph
@@ -341,10 +342,13 @@ def main() -> None:
 
 def _trained(path: Path) -> tuple[nn.Module, int]:
     """The network of a checkpoint of ours and the size of its images."""
-    source = open_source(path)
-    experiment = Experiment.from_saved(source.settings(), {})
-    network = build_from(experiment).eval()
-    load_weights(source, network)
+    try:
+        source = open_source(path)
+        experiment = Experiment.from_saved(source.settings(), {})
+        network = build_from(experiment).eval()
+        load_weights(source, network)
+    except UserError as mistake:
+        raise SystemExit(str(mistake)) from mistake
     return network, experiment.image_size
 
 

@@ -49,20 +49,25 @@ class Parts:
 
 
 def build(
-    experiment: Experiment, sources: Sources, fabric: Fabric, device: torch.device, say: Callable[[str], None]
+    experiment: Experiment,
+    fabric: Fabric,
+    device: torch.device,
+    say: Callable[[str], None],
+    sources: Sources | None = None,
 ) -> Parts:
     """Make the parts of a run: network, weights, data, optimizer.
 
     Args:
         experiment: what is run.
-        sources: the checkpoints of the run.
         fabric: of the run.
         device: where the parts are to be.
         say: prints a line.
+        sources: the checkpoints of the run, where some of them are open.
 
     Raises:
         UserError: one of them cannot be made, or they do not fit one another.
     """
+    sources = sources or Sources()
     if experiment.evaluate and not experiment.profile and not experiment.resume:
         raise UserError("There is nothing to evaluate: --evaluate needs --resume CHECKPOINT.")
     checkpoint = experiment.resume or experiment.init_from

@@ -71,7 +71,7 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
         require_place(json_file)
     fabric = Fabric(accelerator="cpu", devices=1) if experiment.profile else make_fabric(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
-        build(experiment, sources, fabric, torch.device("cpu"), say=lambda _: None)
+        build(experiment, fabric, torch.device("cpu"), say=lambda _: None, sources=sources)
         sources.forget()
     threads = torch.get_num_threads()
     try:
@@ -94,7 +94,7 @@ def work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str, 
 
 def _work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str, Any]:
     with first_here(fabric):
-        parts = build(experiment, sources, fabric, fabric.device, partial(say, fabric))
+        parts = build(experiment, fabric, fabric.device, partial(say, fabric), sources)
     folders = _claim_folders(parts, sources) if experiment.trains and fabric.global_rank == 0 else Folders()
     sources.forget()  # the files may change from now on
     results: dict[str, Any] = {

@@ -38,7 +38,7 @@ class ForeignCheckpoint(ABC):
 
         Raises:
             FileNotFoundError, ConnectionError: they are not there and cannot be fetched.
-            ValueError: there are no weights, or other ones.
+            ValueError: they cannot be read.
         """
 
     @abstractmethod
@@ -49,7 +49,8 @@ class ForeignCheckpoint(ABC):
             Names and shapes of the network's own, as far as the checkpoint fits it.
 
         Raises:
-            FileNotFoundError, ConnectionError, ValueError: as `settings`.
+            FileNotFoundError, ConnectionError: as `settings`.
+            ValueError: they cannot be read, there are none, or they are another network's.
         """
 
 
@@ -63,19 +64,23 @@ class StateFile(ForeignCheckpoint):
 
     def __init__(self, path: Path, contents: Any = None) -> None:
         self._path = path
-        self._contents = contents
+        self._known = contents
+
+    @cached_property
+    def contents(self) -> Any:
+        """What the file holds. Raises FileNotFoundError or ValueError where it cannot be read."""
+        return safe_pickle.load(self._path) if self._known is None else self._known
 
     @cached_property
     def state(self) -> dict[str, Tensor]:
-        """The tensors of the file, by name. Raises FileNotFoundError or ValueError where there are none."""
-        contents, self._contents = self._contents, None
-        return _tensors(safe_pickle.load(self._path) if contents is None else contents, self._path)
+        """The tensors of the file, by name. Raises as `contents`, or ValueError where there are none."""
+        return _tensors(self.contents, self._path)
 
     def settings(self) -> dict[str, Any]:
-        state = self.state
+        _ = self.contents  # what cannot be read is told
         try:
-            return _settings(pytorch_cifar_resnets.from_state(state))
-        except ValueError:  # another network
+            return _settings(pytorch_cifar_resnets.from_state(self.state))
+        except ValueError:  # another network, or none
             return {}
 
     def weights(self, network: nn.Module) -> dict[str, Any]:

@@ -6,21 +6,11 @@ import torch
 import data
 from data import digits
 from data.sources import Request
+from tests.data.compared import joined, same
 
 
 def batches(loader: data.Loader, epoch: int = 0, start: int = 0) -> list[data.Batch]:
     return list(loader.epoch(epoch, start))
-
-
-def joined(batches: list[data.Batch]) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches])
-
-
-def same(one: list[data.Batch], other: list[data.Batch]) -> bool:
-    return len(one) == len(other) and all(
-        torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) and a.total == b.total
-        for a, b in zip(one, other, strict=True)
-    )
 
 
 @pytest.mark.parametrize("arguments", [{}, {"image_size": 20, "in_channels": 3}])

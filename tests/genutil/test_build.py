@@ -26,7 +26,7 @@ def fabric() -> Fabric:
 
 
 def parts_of(experiment: Experiment, fabric: Fabric, said: list[str] | None = None) -> Parts:
-    return build(experiment, Sources(), fabric, CPU, (said if said is not None else []).append)
+    return build(experiment, fabric, CPU, (said if said is not None else []).append)
 
 
 def test_a_profile_needs_neither_data_nor_optimizer(tmp_path: Path, fabric: Fabric) -> None:
@@ -75,7 +75,7 @@ def test_a_classifier_of_another_size_starts_afresh_and_that_is_said(tmp_path: P
     said: list[str] = []
     sources = Sources()
     experiment = tiny(tmp_path, init_from=start, output_size=12, profile=True)
-    parts = build(experiment, sources, fabric, CPU, said.append)
+    parts = build(experiment, fabric, CPU, said.append, sources)
     assert len(said) == 1
     assert said[0].startswith(f"{start} has another number of classes: fc.")
     before = sources.open(start).weights(parts.network)

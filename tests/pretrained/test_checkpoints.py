@@ -53,8 +53,9 @@ def test_weights_are_found_under_the_usual_keys_and_prefixes(tmp_path: Path, wra
 @pytest.mark.parametrize("contents", [{"epoch": 3}, [1, 2], {"model": {}}, "text"])
 def test_what_holds_no_weights_is_refused(tmp_path: Path, contents: object) -> None:
     file = pretrained.StateFile(tmp_path / "a.pt", contents)
+    assert file.settings() == {}
     with pytest.raises(ValueError, match=r"a\.pt holds no weights of a network\."):
-        file.settings()
+        file.weights(nn.Linear(2, 3))
 
 
 def test_a_published_network_is_fetched_when_its_weights_are_needed(
