@@ -10,6 +10,8 @@ After the language of a block stand its attributes, which a browser does not sho
     python fragment       part of something, which compiles
     yaml app=FILE         an app file of that name, of one experiment or several, that must resolve
     text                  output
+
+The blocks of docs/extending.md are described in `tests.docs.recipes`.
 """
 
 from __future__ import annotations

@@ -19,13 +19,12 @@ from genutil.errors import UserError
 from tests.docs.pages import PAGES, ROOT, Block, all_blocks, inline_commands
 
 ATTRIBUTES = {
-    "bash": {"run", "slow", "after", "needs"},
-    "python": {"run", "slow", "fragment"},
-    "yaml": {"app"},
+    "bash": {"run", "slow", "after", "needs", "recipe"},
+    "python": {"run", "slow", "fragment", "file"},
+    "yaml": {"app", "file"},
     "diff": set(),
     "text": set(),
 }
-TREE = ("runner.py", "apps", "benchmarks", "data", "docs", "genutil", "models", "pretrained")
 BLOCKS = all_blocks()
 
 
@@ -46,17 +45,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     places = ["--save_dir", f"{folder}/checkpoints", "--log_dir", f"{folder}/runs"]
     assert runner.main([*words, *places]) == 0
     return folder
-
-
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    """A copy of what the commands use."""
-    for name in TREE:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, tmp_path / name)
-    return tmp_path
 
 
 def check(command: str, trained: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,9 +93,9 @@ def test_says_what_it_is(block: Block):
     assert block.language in ATTRIBUTES, f"{block.place}: {block.language or 'no language'}"
     assert set(block.attributes) <= ATTRIBUTES[block.language], block.place
     if block.language == "bash" and block.page.name != "README.md":
-        assert {"run", "needs"} & set(block.attributes), f"{block.place} neither runs nor says what it needs"
+        assert {"run", "needs", "recipe"} & set(block.attributes), f"{block.place} neither runs nor says what it needs"
     if block.language == "python":
-        assert {"run", "fragment"} & set(block.attributes), f"{block.place} neither runs nor says that it is a fragment"
+        assert {"run", "fragment", "file"} & set(block.attributes), f"{block.place} does not run, and is no fragment"
         compile(block.text, block.place, "exec")
 
 
@@ -118,7 +106,14 @@ def test_readme_has_the_two_blocks_that_ci_runs():
     assert test.commands[-1].endswith("python -m pytest")
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=block.place) for block in BLOCKS if block.language == "bash"])
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, id=block.place)
+        for block in BLOCKS
+        if block.language == "bash" and "recipe" not in block.attributes  # recipes have a test of their own
+    ],
+)
 def test_commands_are_understood(block: Block, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_app_files(block.page, tmp_path)
