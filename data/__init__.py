@@ -1,8 +1,7 @@
-"""Data sets, augmentation and loaders. Knows nothing of models.
+"""Data sets, augmentation and loaders. Knows nothing of models."""
 
-Importing this package loads nothing heavy: the names of data sets, normalisations, checksums and the wire format of
-protocol buffers are to be had without torch. What needs torch is imported when it is first asked for.
-"""
+# Importing this package loads nothing heavy: the names of data sets, normalisations, checksums and the wire format of
+# protocol buffers are to be had without torch. What needs torch is imported when it is first asked for.
 
 from __future__ import annotations
 

