@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -87,6 +88,7 @@ def instance_norm_of(norm: nn.Module) -> InstanceNorm:
     return InstanceNorm(as_array(norm.weight).copy(), as_array(norm.bias).copy(), norm.eps)
 
 
+@torch.no_grad()
 def fold_batch_norm(level: Level, norm: nn.Module) -> Level:
     """The level with a batch norm, by its running statistics, folded into its edges and bias."""
     norm, edges = _expect(norm, nn.BatchNorm2d), level.incoming

@@ -2,20 +2,15 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from models.native.library import NoCompilerError
-from models.sparse import ENGINES as TABLE
-from models.sparse import EngineError, compile_graph, makers
-from models.sparse import compile as compile_module
+from models.sparse import compile_graph, makers
 from models.sparse.compiled import MOST_SIZES
 from models.sparse.equality import relative_difference
-from models.sparse.torch_engines import PrunedGraph
 from tests.models.sparse.networks import mobilenet, shake, tiny, wire, wired_inside
 
 NETWORKS = {
@@ -137,39 +132,6 @@ def test_a_stage_without_edges_is_a_clear_error(stage: int):
     keep_edges(network, stage, [])
     with pytest.raises(ValueError, match=rf"layers\.{stage}\.graph has no live edge"):
         compile_graph(network)
-
-
-def test_the_check_names_the_stage_that_is_wrong(monkeypatch: pytest.MonkeyPatch):
-    real = compile_module.channel_graphs
-
-    def wrong(network: nn.Module) -> dict:
-        (graph,) = real(network).values()
-        levels = list(graph.levels)
-        i = next(i for i, level in enumerate(levels) if level.stage == "layers.1.graph")
-        levels[i] = replace(levels[i], edges=replace(levels[i].edges, weight=levels[i].edges.weight * 1.1))
-        return {"": replace(graph, levels=tuple(levels))}
-
-    monkeypatch.setattr(compile_module, "channel_graphs", wrong)
-    with pytest.raises(EngineError, match=r"pruned differs .* from stage layers\.1\.graph on"):
-        compile_graph(mobilenet(), "pruned")
-    compile_graph(mobilenet(), "pruned", check=False)
-
-
-def test_the_check_finds_a_wrong_engine(monkeypatch: pytest.MonkeyPatch):
-    def wrong(graph, *_) -> nn.Module:
-        engine = PrunedGraph(graph)
-        for level in engine.levels:
-            if level.weight.shape[1] > 20:  # the last stage and the classifier
-                level.bias += 1
-        return engine
-
-    monkeypatch.setitem(TABLE, "pruned", replace(TABLE["pruned"], make=wrong))
-    with pytest.raises(EngineError, match=r"from stage layers\.2\.graph on"):
-        compile_graph(mobilenet(), "pruned")
-
-
-def test_the_check_finds_values_that_are_no_numbers():
-    assert relative_difference(torch.tensor([float("nan")]), torch.ones(1)) == np.inf
 
 
 def test_auto_takes_one_that_runs_here():
@@ -313,18 +275,6 @@ def test_linear_layers_over_more_dimensions(engine: str):
     network = Tokens().eval()
     compiled = compile_graph(network, engine, threads=1, image_size=16)
     assert difference(network, compiled, torch.randn(2, 3, 16, 16)) < 1e-4
-
-
-def test_the_check_names_the_wired_layer_that_is_wrong(monkeypatch: pytest.MonkeyPatch):
-    def wrong(graph, *_) -> nn.Module:
-        engine = PrunedGraph(graph)
-        if graph.levels[-1].nodes == 24:
-            engine.levels[-1].bias += 1
-        return engine
-
-    monkeypatch.setitem(TABLE, "pruned", replace(TABLE["pruned"], make=wrong))
-    with pytest.raises(EngineError, match="from stage 6 on"):
-        compile_graph(wired_inside(), "pruned", image_size=21)
 
 
 def test_engines_of_the_last_few_sizes_are_kept():

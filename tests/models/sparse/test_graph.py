@@ -39,20 +39,6 @@ def chain(first: np.ndarray, second: np.ndarray, bias: np.ndarray | None = None)
     )
 
 
-def test_dense_edges_come_back():
-    weight = np.array([[0, 1, 2], [0, 0, 0], [3, 0, -4]], np.float32)
-    edges = Edges.from_dense(weight)
-    assert edges.count == 4
-    assert edges.rows.tolist() == [0, 0, 2, 2]
-    np.testing.assert_array_equal(edges.dense()[:, :, 0, 0], weight)
-
-
-def test_select_numbers_anew():
-    weight = np.array([[1, 2, 0], [0, 3, 4], [5, 0, 6]], np.float32)
-    part = Edges.from_dense(weight).select(np.array([True, False, True]), np.array([True, False, True]))
-    np.testing.assert_array_equal(part.dense()[:, :, 0, 0], [[1, 0], [5, 6]])
-
-
 def test_convolution_of_planes_by_hand():
     planes = np.ones((1, 3, 3))
     kernel = np.ones((1, 3, 3))
