@@ -26,7 +26,8 @@ def main(words: Sequence[str] | None = None) -> int:
             return 0
         line = command_line.parse(words)
         if line.help:
-            print(usage.overview(), *([usage.all_keys()] if words else []), sep="\n\n", flush=True)
+            details = [usage.data_sets(), usage.all_keys()] if words else []
+            print(usage.overview(), *details, sep="\n\n", flush=True)
             return 0
         if command_line.documents(line) > 1:
             from genutil.cli.series import run_series

@@ -142,8 +142,12 @@ def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> D
     """The data of an experiment for this process.
 
     Raises:
-        UserError: they are missing, damaged, or do not fit the network.
+        UserError: they are missing, damaged, or do not fit the network; that is told before they are fetched where the
+            table of data sets has their number of classes.
     """
+    named = data_sets.SETS.get(experiment.data)
+    if named and named.classes is not None:
+        _check_classes(experiment, named.classes)
     with _as_user_error():
         loaded = data_sets.load(
             experiment.data,
@@ -169,17 +173,21 @@ def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> D
             test_records=experiment.test_records,
             label_offset=experiment.label_offset,
         )
-    if loaded.classes != experiment.output_size:
-        raise UserError(
-            f"{experiment.data} has {loaded.classes} classes and the network {experiment.output_size} outputs: "
-            f"set output_size to {loaded.classes}."
-        )
+    _check_classes(experiment, loaded.classes)
     return loaded if experiment.only_batches is None else _shortened(loaded, experiment.only_batches)
 
 
+def _check_classes(experiment: Experiment, classes: int) -> None:
+    if classes != experiment.output_size:
+        raise UserError(
+            f"{experiment.data} has {classes} classes and the network {experiment.output_size} outputs: "
+            f"set output_size to {classes}."
+        )
+
+
 def _shortened(data: Data, batches: int) -> Data:
-    parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    return replace(data, **{name: First(loader, batches) for name, loader in parts.items() if loader is not None})
+    validation = data.validation and First(data.validation, batches)
+    return replace(data, train=First(data.train, batches), validation=validation, test=First(data.test, batches))
 
 
 def profile(parts: Parts) -> model_profiling.Profile:

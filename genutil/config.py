@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from data import SETS
 from genutil.errors import UserError, nearest
 from genutil.settings.field_types import choices, expectation
 
@@ -222,9 +223,7 @@ class Wiring(Section):
 class Images(Section):
     """The images"""
 
-    data: str = Field(
-        "digits", description="digits, cifar10, cifar100, mnist, imagenet, records or a folder's name in data_dir"
-    )
+    data: str = Field("digits", description=f"{', '.join(SETS)} or a folder's name in data_dir")
     train_records: str | None = Field(
         None, description="data: records: TFRecord files to train on, as a file, a folder or a pattern"
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import types
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import runner
+from data import SETS
 from genutil.cli import command_line
 from genutil.config import KEYS
 from genutil.errors import UserError
@@ -54,6 +56,8 @@ def test_help_lists_every_key_as_well(capsys):
     for key, field in KEYS.items():
         assert f"  --{key} " in out
         assert field.description.split()[0] in out
+    for name, entry in SETS.items():
+        assert re.search(rf"^  {name} +{entry.classes or ''} *{re.escape(entry.files)}$", out, re.MULTILINE)
 
 
 def test_help_needs_no_torch():

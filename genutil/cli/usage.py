@@ -6,6 +6,7 @@ import textwrap
 
 from pydantic.fields import FieldInfo
 
+from data import SETS
 from genutil.config import KEYS, SECTIONS
 from genutil.settings.app_files import app_name, description, experiments
 from genutil.settings.field_types import expectation
@@ -41,6 +42,15 @@ def all_keys() -> str:
         keys = [field.alias or name for name, field in section.model_fields.items()]
         parts.append("\n".join([f"{section.__doc__}:", *map(_line, keys)]))
     return "\n\n".join(parts)
+
+
+def data_sets() -> str:
+    """A line for every data set with a name: its classes, and what it is read from."""
+    width = max(map(len, SETS))
+    rows = [(name, "" if entry.classes is None else entry.classes, entry.files) for name, entry in SETS.items()]
+    lines = [f"  {name:{width}} {classes:>4}  {files}".rstrip() for name, classes, files in rows]
+    folder = "Any other --data is a folder <data-dir>/<name> of images, laid out as imagenet's, or of TFRecord files."
+    return "\n".join(["The data sets, their classes and files:", *lines, folder])
 
 
 def _line(key: str) -> str:

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,15 +113,16 @@ def launch(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any
         Interrupted: as raised in the processes.
     """
     if not starts_processes(fabric):
-        grouped = dist.is_available() and dist.is_initialized()  # by the program that this is a part of
+        grouped = _has_group()  # by the program that this is a part of
         try:
             fabric.launch()
         except ValueError as error:  # what torchrun or SLURM started does not match what was asked for
             raise UserError(str(error)) from error
-        outcome = function(fabric, *arguments)
-        if not grouped:
-            end_group()
-        return outcome
+        if grouped or not _has_group():
+            return function(fabric, *arguments)
+        outcome = _outcome(function, fabric, *arguments)
+        end_group()
+        return _returned(outcome)
     port = os.environ.get("MASTER_PORT")
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -138,9 +140,7 @@ def launch(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any
             if port is None:
                 os.environ.pop("MASTER_PORT", None)
         outcome = pickle.loads((Path(folder) / OUTCOME).read_bytes())
-    if isinstance(outcome, Interrupted):
-        raise outcome
-    return outcome
+    return _returned(outcome)
 
 
 def stop_signals() -> tuple[int, ...]:
@@ -152,16 +152,39 @@ def stop_signals() -> tuple[int, ...]:
 
 def _in_process(fabric: Fabric, function: Callable[..., Any], folder: Path, *arguments: Any) -> None:
     """Leave what the function returns, or the user's mistake, in files: a pipe to the parent would be too narrow."""
-    try:
-        outcome = function(fabric, *arguments)
-    except UserError as mistake:
-        write_text(folder / f"{MISTAKE}{fabric.local_rank}", str(mistake))
-        raise
-    except Interrupted as interrupted:
-        outcome = interrupted.with_traceback(None)  # which holds what the process group is used by
+    outcome = _outcome(function, fabric, *arguments)
+    if isinstance(outcome, UserError):
+        write_text(folder / f"{MISTAKE}{fabric.local_rank}", str(outcome))
     end_group()
+    if isinstance(outcome, UserError):
+        sys.exit(2)  # the parent ends the others
     if fabric.local_rank == 0:
         (folder / OUTCOME).write_bytes(pickle.dumps(outcome))
+
+
+def _outcome(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns, or the UserError or Interrupted that it raises.
+
+    The exception is made anew: the traceback of the first one, or of its cause, holds what the process group is used
+    by, and the group would outlive `end_group`.
+    """
+    try:
+        return function(*arguments)
+    except UserError as mistake:
+        return UserError(str(mistake))
+    except Interrupted:
+        return Interrupted()
+
+
+def _returned(outcome: Any) -> Any:
+    """An outcome as its function would have returned or raised it."""
+    if isinstance(outcome, UserError | Interrupted):
+        raise outcome
+    return outcome
+
+
+def _has_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def end_group() -> None:
@@ -170,7 +193,7 @@ def end_group() -> None:
     A thread of gloo may still hold the last tensor that was sent. If it frees it while Python ends, it finds no
     interpreter to do so, and the process is aborted ("terminate called without an active exception").
     """
-    if dist.is_available() and dist.is_initialized():
+    if _has_group():
         gc.collect()  # the threads end with the last module that uses the group, be it a part of a cycle
         dist.destroy_process_group()
 

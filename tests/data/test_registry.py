@@ -13,6 +13,7 @@ import data
 from data.augmentation import PadCropFlip
 from data.sources import ImageSet, MemoryImages, Request
 from data.statistics import Normalisation
+from genutil.cli import usage
 from genutil.config import Experiment
 from genutil.run import run
 
@@ -46,6 +47,13 @@ def test_every_reader_is_where_the_table_says() -> None:
         code = f"from {module} import {function}"
         exec(code, {})
         assert entry.normalisation is not None or name == "records"
+        assert entry.files
+
+
+def test_a_data_set_with_other_classes_than_its_entry_says_is_refused() -> None:
+    entry = data.DataSet(stripes, classes=3)
+    with pytest.raises(ValueError, match=r"^stripes has 2 classes, not 3 as data\.SETS says$"):
+        entry.read(Request("stripes", None))
 
 
 def stripes(request: Request) -> ImageSet:
@@ -63,8 +71,9 @@ def stripes(request: Request) -> ImageSet:
 def test_a_data_set_from_outside_is_found_loaded_and_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = data.DataSet(stripes, 2, Normalisation((0.5,), (0.3,)))
+    entry = data.DataSet(stripes, 2, Normalisation((0.5,), (0.3,)), "nothing: drawn at random")
     monkeypatch.setitem(data.SETS, "stripes", entry)
+    assert "\n  stripes     2  nothing: drawn at random\n" in usage.data_sets()
     assert data.load("stripes").class_names == ("columns", "rows")
     experiment = Experiment.from_settings(
         {

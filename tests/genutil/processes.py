@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -112,16 +113,17 @@ def fail_in_the_second(fabric: Fabric) -> None:
     fabric.barrier()
 
 
+def names_of_threads() -> list[str]:
+    """Of this process's threads, those of libraries too."""
+    return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+
+
 def threads_before_and_after_the_group_ends(fabric: Fabric, folder: Path) -> tuple[list[str], list[str], bool]:
     """Names of this process's threads while it has a group and after it, a training's modules being out of use."""
-
-    def names() -> list[str]:
-        return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
-
     train_small(fabric, folder if fabric.global_rank == 0 else None)
-    before = names()
+    before = names_of_threads()
     end_group()
-    return before, names(), dist.is_initialized()
+    return before, names_of_threads(), dist.is_initialized()
 
 
 def opens_of_a_run(fabric: Fabric, experiment: Experiment, sources: Sources) -> list[dict[str, int]]:
@@ -138,3 +140,16 @@ def opens_of_a_run(fabric: Fabric, experiment: Experiment, sources: Sources) -> 
     everyones: list[Any] = [None] * fabric.world_size
     dist.all_gather_object(everyones, dict(counts))
     return everyones
+
+
+def train_and_fail(fabric: Fabric, folder: Path) -> None:
+    """Train, and end by a mistake; each process notes its threads before it fails and when its interpreter ends."""
+    before, at_end = (folder / f"{moment}-{fabric.global_rank}" for moment in ("before", "at-end"))
+    train_small(fabric, None)
+    before.write_text("\n".join(names_of_threads()))
+    atexit.register(lambda: at_end.write_text("\n".join(names_of_threads())))
+    fabric.barrier()
+    try:
+        raise OSError("what was read is gone")
+    except OSError as error:
+        raise UserError("cat/7.png cannot be read.") from error

@@ -21,6 +21,7 @@ from genutil.system.distributed import (
 from tests.genutil import processes
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+needs_list_of_threads = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs a list of threads")
 
 
 @no_gpu
@@ -125,10 +126,21 @@ def test_what_one_process_returns_is_returned() -> None:
     assert launch(Fabric(accelerator="cpu", devices=1), lambda fabric, x: (fabric.world_size, x), "x") == (1, "x")
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs a list of threads")
+@needs_list_of_threads
 def test_no_thread_of_a_group_outlives_it(tmp_path: Path) -> None:
     fabric = make_fabric(Experiment(devices=2))
     before, after, initialized = launch(fabric, processes.threads_before_and_after_the_group_ends, tmp_path)
     assert any("gloo" in name for name in before)
     assert not [name for name in after if "gloo" in name]
     assert not initialized
+
+
+@needs_list_of_threads
+def test_no_thread_of_a_group_outlives_it_where_a_process_ends_by_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^cat/7\.png cannot be read\.$"):
+        launch(make_fabric(Experiment(devices=2)), processes.train_and_fail, tmp_path)
+    threads = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    at_end = [names for moment, names in threads.items() if moment.startswith("at-end") and names]
+    assert at_end  # of one process, where its parent was quick to kill the other
+    assert "gloo" in threads["before-0"]
+    assert not any("gloo" in names for names in at_end)
