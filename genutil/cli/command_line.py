@@ -68,14 +68,13 @@ def resolve(request: Request, environment: Mapping[str, str] = os.environ, docum
     given = dialect_2019.translate(request.settings)
     if request.app is not None:
         path = app_files.find(request.app)
-        app = app_files.read(path, document=document)
+        app = app_files.read(path, document=document, over=given)
         name = app_files.app_name(path) + ("" if document is None else f"/{document + 1}")
-        settings = {"name": name, **app_files.lay_over(app.settings, given)}
-        origins = app.origins | {key: f"--{key}" for key in given}
+        settings = {"name": name, **app.settings}
+        origins = app.origins | {dialect_2019.KEYS.get(key, key): f"--{key}" for key in request.settings}
         experiment = Experiment.from_settings(_with_data_dir(settings, environment), origins)
     elif given.get("resume"):
-        saved = app_files.lay_over(_saved(given["resume"]), given)
-        experiment = Experiment.from_saved(saved, _with_data_dir(given, environment))
+        experiment = Experiment.from_saved(_saved(given["resume"]), _with_data_dir(given, environment))
     else:
         raise UserError("Name an experiment, app:<name>, or a checkpoint, --resume CKPT; --help lists them.")
     return experiment

@@ -10,7 +10,8 @@ from genutil.errors import UserError
 from genutil.saved import checkpoints
 from genutil.system.files import write_text, write_whole
 from models.networks.random_graphs import StageGraph, from_text, notice, picture, to_text
-from models.networks.randwire import drawn_graphs, make_regime
+from models.networks.randwire import drawn_graphs
+from models.networks.randwire_regimes import make_regime
 
 FORMS = {".txt": "adjlist", ".adjlist": "adjlist", ".edgelist": "edgelist", ".edges": "edgelist", ".graphml": "graphml"}
 PICTURES = (".png", ".svg")

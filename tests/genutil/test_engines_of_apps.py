@@ -27,7 +27,7 @@ def experiment_of(name: str) -> Experiment:
 def wired() -> list[Any]:
     names = [app_files.app_name(path) for path in app_files.experiments()]
     apps = {name: experiment_of(name) for name in names}  # a random stage's wiring joins nodes, not channels
-    chosen = [name for name, app in apps.items() if app.graph != "complete" and app.model != "randwire"]
+    chosen = [name for name, app in apps.items() if app.wiring != "complete" and app.model != "randwire"]
     return [pytest.param(name, marks=[pytest.mark.slow] * any(part in name for part in SLOW)) for name in chosen]
 
 

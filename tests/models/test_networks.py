@@ -19,10 +19,10 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("graph", WIRINGS)
-def test_every_parameter_gets_a_finite_gradient(name, graph):
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_every_parameter_gets_a_finite_gradient(name, wiring):
     torch.manual_seed(0)
-    network = models.build_network(name, classes=5, graph=graph, prune_rate=0.5, **SMALL[name])
+    network = models.build_network(name, classes=5, wiring=wiring, prune_rate=0.5, **SMALL[name])
     logits = network(torch.randn(6, 3, 32, 32))
     assert logits.shape == (6, 5)
     F.cross_entropy(logits, torch.arange(6) % 5).backward()
@@ -75,7 +75,7 @@ def single(norm: nn.BatchNorm2d, channel: int):
 @pytest.mark.parametrize("blocks", [1, 2, 4])
 def test_a_stage_is_its_graph(blocks, stride):
     torch.manual_seed(0)
-    stage = WiredStage(3, 4, stride, blocks, "dnw", 0.3, 0.95).double().eval()
+    stage = WiredStage(3, 4, stride, blocks, "dnw", 0.3).double().eval()
     for norm in stage.norm:
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2)
@@ -92,7 +92,7 @@ def test_the_edge_budget_of_the_stages():
 
 
 def test_only_edges_that_can_act_are_stored():
-    network = models.build_network("mobilenetv1_like", classes=10, image_size=32, graph="dnw", prune_rate=0.775)
+    network = models.build_network("mobilenetv1_like", classes=10, image_size=32, wiring="dnw", prune_rate=0.775)
     stored = [graph.weight.numel() for _, graph in graphs(network)]
     assert stored == [2_048, 32_768, 131_072, 4_718_592, 2_097_152]
 
@@ -134,7 +134,7 @@ def test_a_network_gives_the_same_whichever_sums_it_uses(monkeypatch):
     torch.manual_seed(0)
     stages = ((4, 16, 1, 1), (16, 32, 2, 4))
     network = models.build_network(
-        "mobilenetv1_like", classes=4, image_size=16, graph="dnw", prune_rate=0.8, stages=stages
+        "mobilenetv1_like", classes=4, image_size=16, wiring="dnw", prune_rate=0.8, stages=stages
     ).double()
     images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
     gradients = []
@@ -150,7 +150,7 @@ def test_a_network_gives_the_same_whichever_sums_it_uses(monkeypatch):
 def continuous(**arguments):
     torch.manual_seed(0)
     return models.build_network(
-        "continuous_time", classes=3, graph="dnw", prune_rate=0.5, **SMALL["static"], **arguments
+        "continuous_time", classes=3, wiring="dnw", prune_rate=0.5, **SMALL["static"], **arguments
     )
 
 

@@ -153,7 +153,7 @@ def checkpoint(tmp_path):
 def test_a_checkpoint_needs_no_app(checkpoint):
     words = ["--resume", checkpoint, "--evaluate", "--batch_size", "7"]
     again = experiment(*words, environment={"DATA_DIR": "/here"})
-    assert (again.name, again.data, again.graph, again.lr) == ("quickstart", "digits", "dnw", 0.3)
+    assert (again.name, again.data, again.wiring, again.lr) == ("quickstart", "digits", "dnw", 0.3)
     assert (again.resume, again.evaluate, again.batch_size) == (checkpoint, True, 7)
     assert (again.gpus, again.data_dir) == (None, "/here")
 

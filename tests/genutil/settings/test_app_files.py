@@ -33,7 +33,7 @@ def test_bases_are_no_experiments(apps):
 
 def test_an_app_inherits_along_the_line(apps):
     app = app_files.read(apps.folder / "small/wired.yml", apps.folder)
-    assert app.settings == {"data": "cifar10", "batch_size": 8, "lr": 0.25, "graph": "dnw"}
+    assert app.settings == {"data": "cifar10", "batch_size": 8, "lr": 0.25, "wiring": "dnw"}
     assert app.origins["lr"].endswith("small/wired.yml)")
     assert app.origins["batch_size"].endswith("large/base.yml)")
 
