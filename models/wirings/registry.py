@@ -74,9 +74,7 @@ def rule_options() -> dict[str, Option]:
     for name, rule in WIRINGS.items():
         for option in rule.options:
             if options.setdefault(option.key, option) != option:
-                raise ValueError(
-                    f"The wiring {name} describes the option {option.key} otherwise than another one does."
-                )
+                raise ValueError(f"Two wirings describe the option {option.key} differently; one of them is {name}.")
     return options
 
 
