@@ -12,6 +12,7 @@ import runner
 from genutil.cli import command_line
 from genutil.config import KEYS
 from genutil.errors import UserError
+from models.wirings.registry import WIRINGS
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,6 +55,10 @@ def test_help_lists_every_key_as_well(capsys):
     for key, field in KEYS.items():
         assert f"  --{key} " in out
         assert field.description.split()[0] in out
+    for name, rule in WIRINGS.items():
+        assert f"\n  {name} " in out
+        assert rule.description in out
+    assert "a soft threshold is learned; takes str_initial, str_decay" in out
 
 
 def test_help_needs_no_torch():

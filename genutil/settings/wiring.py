@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, create_model, model_validator
@@ -71,7 +72,7 @@ else:
     RuleOptions.__doc__ = "Options of the rules"
 
 
-def untaken(rule: str, keys: Any) -> list[str]:
+def untaken(rule: str, keys: Iterable[str]) -> list[str]:
     """Those of the keys that are options of other rules than this one."""
     if rule not in WIRINGS:
         return []
