@@ -75,6 +75,7 @@ class _TinyClassifier(nn.Module):
         if feature_dim > dim:
             raise ValueError(f"feature_dim ({feature_dim}) cannot exceed dim ({dim}).")
         self.dim = dim
+        self.downsample_dim = downsample_dim
         self.feature_dim = feature_dim
         half = downsample_dim // 2
         self.downsample = nn.Sequential(
@@ -115,10 +116,9 @@ class StaticNeuralGraph(_TinyClassifier):
 
     def __init__(self, *args: Any, layers: int = 5, **shared: Any) -> None:
         super().__init__(*args, **shared)
-        stem = self.downsample[-1].num_features
-        self.bounds = _block_bounds(self.dim, stem, layers)
+        self.bounds = _block_bounds(self.dim, self.downsample_dim, layers)
         self.conv = _depthwise(self.dim)
-        self.graph = self.wired_graph(static_layout(self.dim, stem, self.feature_dim, layers))
+        self.graph = self.wired_graph(static_layout(self.dim, self.downsample_dim, self.feature_dim, layers))
         self.norm = nn.ModuleList(nn.InstanceNorm2d(b - a, affine=True) for a, b in pairwise(self.bounds))
 
     def forward(self, images: Tensor) -> Tensor:
