@@ -38,7 +38,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _read_loosely(cls, value: Any, info: ValidationInfo) -> Any:
-        allowed = choices(cls.model_fields[info.field_name].annotation)
+        allowed = choices(cls.model_fields[str(info.field_name)].annotation)
         if type(None) in allowed and (value is False or value in ("", "none", "null")):
             return None
         takes_list = any(get_origin(choice) is list for choice in allowed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -88,14 +89,14 @@ class LayerGraph:
 
     def __init__(self, parametrized: ParametrizationList) -> None:
         self._parametrized = parametrized
-        self.wired: WiredWeight = parametrized[0]
+        self.wired = cast("WiredWeight", parametrized[0])
         self.wiring = self.wired.wiring
         self.layout = self.wiring.layout
 
     @property
     def parameter(self) -> nn.Parameter:
         """The full weight in the layer's own shape, which is trained."""
-        return self._parametrized.original
+        return cast("nn.Parameter", self._parametrized.original)
 
     @property
     def weight(self) -> Tensor:

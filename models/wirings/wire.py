@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrize import ParametrizationList
 
 from models.wirings.budgets import BUDGETS
 from models.wirings.graph import Graph, LayerGraph, WiredWeight, graphs
@@ -22,6 +23,9 @@ from models.wirings.layout import EdgeLayout
 from models.wirings.registry import WIRINGS, make_wiring
 from models.wirings.scheduled import Scheduled
 from models.wirings.selection import keep_largest
+
+Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+"""What can be wired."""
 
 
 class GlobalBudget:
@@ -102,7 +106,7 @@ def wire(
     for layer, wiring in zip(layers, wirings, strict=True):
         wiring.to(layer.weight.device)
         parametrize.register_parametrization(layer, "weight", WiredWeight(wiring))
-    wired = [LayerGraph(layer.parametrizations["weight"]) for layer in layers]
+    wired = [LayerGraph(_parametrized(layer)) for layer in layers]
     if sharing.joint:
         joint = GlobalBudget(wired, sum(counts))
         counts = joint.shares(joint.kept)
@@ -118,9 +122,7 @@ def wire(
 def unwire(network: nn.Module) -> nn.Module:
     """Put the effective weights of evaluation in the place of wired ones, in place; what does not act is 0 then."""
     for module in list(network.modules()):
-        if parametrize.is_parametrized(module, "weight") and isinstance(
-            module.parametrizations["weight"][0], WiredWeight
-        ):
+        if parametrize.is_parametrized(module, "weight") and isinstance(_parametrized(module)[0], WiredWeight):
             module.eval()
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
     return network
@@ -152,28 +154,27 @@ def update_wirings(network: nn.Module, optimizer: torch.optim.Optimizer, step: i
         optimizer: of its parameters; what it keeps for an edge is set to 0 where the edge is grown.
         step, steps: the step just done, counted from 0, and how many the training has.
     """
-    scheduled = [graph for _, graph in graphs(network) if isinstance(graph.wiring, Scheduled)]
-    due = [graph for graph in scheduled if graph.wiring.due(step, steps)]
-    for graph, edges in zip(due, _edges(due, step, steps), strict=True):
+    scheduled = [(graph, graph.wiring) for _, graph in graphs(network) if isinstance(graph.wiring, Scheduled)]
+    due = [(graph, wiring) for graph, wiring in scheduled if wiring.due(step, steps)]
+    for (graph, wiring), edges in zip(due, _edges(due, step, steps), strict=True):
         parameter = graph.parameter if isinstance(graph, LayerGraph) else graph.weight
         states = [value for value in optimizer.state.get(parameter, {}).values() if _is_alike(value, parameter)]
         tensors = [parameter.detach(), *states]
         weight, *flat_states = flat = [tensor.reshape(-1) for tensor in tensors]
         gradient = None if parameter.grad is None else parameter.grad.reshape(-1)
-        graph.wiring.change(weight, gradient, flat_states, edges, step, steps)
+        wiring.change(weight, gradient, flat_states, edges, step, steps)
         for tensor, changed in zip(tensors, flat, strict=True):
             if changed.data_ptr() != tensor.data_ptr():
                 tensor.copy_(changed.view(tensor.shape))
-    for graph in scheduled:
-        graph.wiring.prepare(step + 1, steps)
+    for _, wiring in scheduled:
+        wiring.prepare(step + 1, steps)
 
 
-def _edges(due: Sequence[Graph | LayerGraph], step: int, steps: int) -> list[int]:
+def _edges(due: Sequence[tuple[Graph | LayerGraph, Scheduled]], step: int, steps: int) -> list[int]:
     """How many edges of each graph may act after this step."""
     shares: dict[GlobalBudget, list[int]] = {}
     edges = []
-    for graph in due:
-        wiring = graph.wiring
+    for graph, wiring in due:
         progress = wiring.progress(step, steps)
         share = graph.wired.share if isinstance(graph, LayerGraph) else None
         if not isinstance(share, Share):
@@ -194,10 +195,14 @@ def _is_alike(value: Any, parameter: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == parameter.shape
 
 
-def _layers(network: nn.Module, skip: Collection[str]) -> list[nn.Module]:
+def _parametrized(layer: nn.Module) -> ParametrizationList:
+    """The parametrized weight of a layer that has one."""
+    return cast("ParametrizationList", cast("nn.ModuleDict", layer.parametrizations)["weight"])
+
+
+def _layers(network: nn.Module, skip: Collection[str]) -> list[Layer]:
     """The layers to wire, in order."""
-    kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
-    found = {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
+    found = {name: module for name, module in network.named_modules() if isinstance(module, Layer)}
     for pattern in skip:
         if not any(fnmatchcase(name, pattern) for name in found):
             raise ValueError(f"No layer to leave dense is called {pattern!r}; there are {', '.join(found)}.")
