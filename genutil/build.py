@@ -25,7 +25,7 @@ from genutil.saved.sources import Sources
 from genutil.system.randomness import reseed
 from genutil.training.optimizers import make_optimizer
 from genutil.training.progress import Progress
-from models.wirings.rules import WIRINGS, fix_graph, graphs
+from models.wirings.graph import fix_graph, graphs
 from models.wirings.wire import wire
 
 
@@ -108,34 +108,23 @@ def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
         raise UserError(f"{experiment.model} takes images of 3 channels, not {experiment.in_channels}.")
     settings = {name: value for name, value in experiment.to_dict().items() if value is not None}
     values = {**settings, "classes": experiment.output_size, **changes}
+    arguments = {name: values[name] for name in known if name in values}
+    wires_itself = "wiring" in known
     reseed(experiment.seed, "initial weights")
     with _as_user_error():
-        network = models.build_network(experiment.model, **{name: values[name] for name in known if name in values})
-        if "graph" not in known and experiment.graph != "complete":
+        if wires_itself:
+            return models.build_network(experiment.model, **arguments, **experiment.rule_options)
+        network = models.build_network(experiment.model, **arguments)
+        if experiment.wiring != "complete":
             wire(
                 network,
-                experiment.graph,
+                experiment.wiring,
                 experiment.prune_rate,
                 skip=experiment.dense_layers,
                 budget=experiment.budget,
-                **_wiring_options(experiment),
+                **experiment.rule_options,
             )
         return network
-
-
-def _wiring_options(experiment: Experiment) -> dict[str, Any]:
-    """The arguments that the experiment's wiring takes beside the prune rate."""
-    values = {
-        "rho": experiment.rho,
-        "interval": experiment.wiring_interval,
-        "begin": experiment.wiring_begin,
-        "end": experiment.wiring_end,
-        "fraction": experiment.wiring_fraction,
-        "initial": experiment.str_initial,
-        "decay": experiment.str_decay,
-    }
-    known = inspect.signature(WIRINGS[experiment.graph]).parameters
-    return {name: value for name, value in values.items() if name in known}
 
 
 def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> Data:

@@ -68,7 +68,7 @@ def test_builds_and_trains_a_step(name, complete_graph):
     experiment = experiment_of(name).but(profile=True)
     if experiment.model == "randwire":
         experiment = experiment.but(drop_edge=0.0)  # an edge that is dropped for both images has no gradient
-    if experiment.graph == "fine_tune":
+    if experiment.wiring == "fine_tune":
         experiment = experiment.but(use_graph=complete_graph, use_init=complete_graph if experiment.use_init else None)
     network = build(experiment, Fabric(accelerator="cpu", devices=1), torch.device("cpu"), print).network
     network.train()

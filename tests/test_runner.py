@@ -14,6 +14,7 @@ from data import SETS
 from genutil.cli import command_line
 from genutil.config import KEYS
 from genutil.errors import UserError
+from models.wirings.registry import WIRINGS
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,6 +59,10 @@ def test_help_lists_every_key_as_well(capsys):
         assert field.description.split()[0] in out
     for name, entry in SETS.items():
         assert re.search(rf"^  {name} +{entry.classes or ''} *{re.escape(entry.files)}$", out, re.MULTILINE)
+    for name, rule in WIRINGS.items():
+        assert f"\n  {name} " in out
+        assert rule.description in out
+    assert "a soft threshold is learned; takes str_initial, str_decay" in out
 
 
 def test_help_needs_no_torch():

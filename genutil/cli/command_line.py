@@ -75,13 +75,13 @@ def resolve(
     given = dialect_2019.translate(line.settings)
     if line.app is not None:
         path = app_files.find(line.app)
-        app = app_files.read(path, document=document)
+        app = app_files.read(path, document=document, over=given)
         name = app_files.app_name(path) + ("" if document is None else f"/{document + 1}")
-        settings = {"name": name, **app_files.lay_over(app.settings, given)}
-        origins = app.origins | {key: f"--{key}" for key in given}
+        settings = {"name": name, **app.settings}
+        origins = app.origins | {dialect_2019.KEYS.get(key, key): f"--{key}" for key in line.settings}
         experiment = Experiment.from_settings(_with_data_dir(settings, environment), origins)
     elif given.get("resume"):
-        saved = app_files.lay_over((sources or Sources()).open(given["resume"]).settings(), given)
+        saved = (sources or Sources()).open(given["resume"]).settings()
         experiment = Experiment.from_saved(saved, _with_data_dir(given, environment))
     else:
         raise UserError("Name an experiment, app:<name>, or a checkpoint, --resume CKPT; --help lists them.")

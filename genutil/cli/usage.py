@@ -10,6 +10,7 @@ from data import SETS
 from genutil.config import KEYS, SECTIONS
 from genutil.settings.app_files import app_name, description, experiments
 from genutil.settings.field_types import expectation
+from models.wirings.registry import WIRINGS
 
 USAGE = """\
 Train, evaluate and profile networks whose wiring is learned, drawn at random or fixed.
@@ -41,7 +42,17 @@ def all_keys() -> str:
     for section in SECTIONS:
         keys = [field.alias or name for name, field in section.model_fields.items()]
         parts.append("\n".join([f"{section.__doc__}:", *map(_line, keys)]))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, _rules()])
+
+
+def _rules() -> str:
+    """Every rule: what it does, and the options that it takes."""
+    lines = ["The rules (--wiring):"]
+    for name, rule in WIRINGS.items():
+        options = ", ".join(option.key for option in rule.options)
+        text = f"{rule.description}; takes {options}" if options else rule.description
+        lines.append(textwrap.fill(text, 110, initial_indent=f"  {name:27} ", subsequent_indent=" " * 30))
+    return "\n".join(lines)
 
 
 def data_sets() -> str:

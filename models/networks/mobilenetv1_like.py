@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,9 @@ from models.sparse.layers import (
     linear_level,
     sum_level,
 )
-from models.wirings.rules import Block, EdgeLayout, Graph, make_wiring
+from models.wirings.graph import Graph
+from models.wirings.layout import Block, EdgeLayout
+from models.wirings.registry import make_wiring
 
 STAGES = ((32, 64, 1, 1), (64, 128, 2, 2), (128, 256, 2, 2), (256, 512, 2, 6), (512, 1024, 2, 2))
 """in channels, out channels, stride, blocks of each stage."""
@@ -56,9 +58,9 @@ class WiredStage(nn.Module):
         out_channels: output nodes, and nodes in each of the blocks - 1 hidden groups.
         stride: of the input nodes' depthwise conv.
         blocks: hidden groups and the output group together.
-        graph: name of the wiring.
+        wiring: name of the rule.
         prune_rate: of the network; the stage's own follows from `stage_prune_rate`.
-        rho: see `models.wirings.rules.make_wiring`.
+        options: of the rule, by their names.
     """
 
     def __init__(
@@ -67,9 +69,9 @@ class WiredStage(nn.Module):
         out_channels: int,
         stride: int,
         blocks: int,
-        graph: str,
+        wiring: str,
         prune_rate: float,
-        rho: float | Literal["gamma"],
+        **options: Any,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
@@ -84,7 +86,7 @@ class WiredStage(nn.Module):
         self.norm.extend(nn.BatchNorm2d(out_channels) for _ in range(blocks - 1))
         layout = stage_layout(in_channels, out_channels, blocks)
         rate = stage_prune_rate(in_channels, out_channels, blocks, prune_rate)
-        self.graph = Graph(layout, make_wiring(graph, layout, rate, rho))
+        self.graph = Graph(layout, make_wiring(wiring, layout, rate, **options))
 
     def forward(self, x: Tensor) -> Tensor:
         edges = self.graph()
@@ -121,15 +123,15 @@ class WiredLinear(nn.Module):
         self,
         in_features: int,
         out_features: int,
-        graph: str,
+        wiring: str,
         prune_rate: float,
-        rho: float | Literal["gamma"],
+        **options: Any,
     ) -> None:
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
         layout = EdgeLayout.full(out_features, in_features)
-        self.graph = Graph(layout, make_wiring(graph, layout, prune_rate, rho))
+        self.graph = Graph(layout, make_wiring(wiring, layout, prune_rate, **options))
 
     def forward(self, x: Tensor) -> Tensor:
         (weight,) = self.graph()
@@ -152,33 +154,39 @@ class MobileNetV1Like(nn.Module):
     Args:
         classes: number of classes.
         image_size: pixels; the first conv has stride 1 up to 64, stride 2 above.
-        graph: name of the wiring of every stage (`models.wirings.rules.WIRINGS`).
+        wiring: name of the rule of every stage (`models.wirings.registry.WIRINGS`).
         prune_rate: share of the channels that the MobileNet of equal edge budget would lack, 0 <= prune_rate < 1.
-        rho: see `models.wirings.rules.make_wiring`.
         small: wire the classifier as well, at `prune_rate` itself.
         in_channels: channels of the images.
         stages: in channels, out channels, stride and blocks of each stage.
+        options: of the rule, by their names.
+
+    Raises:
+        ValueError: a rule that there is not, or an option that it does not take.
     """
 
     def __init__(
         self,
         classes: int,
         image_size: int,
-        graph: str = "complete",
+        wiring: str = "complete",
         prune_rate: float = 0.0,
-        rho: float | Literal["gamma"] = 0.95,
         small: bool = False,
         in_channels: int = 3,
         stages: Sequence[tuple[int, int, int, int]] = STAGES,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.image_size = image_size
         first, last = stages[0][0], stages[-1][1]
         stride = 1 if image_size <= 64 else 2
         self.conv1 = nn.Conv2d(in_channels, first, kernel_size=3, stride=stride, padding=1, bias=False)
-        self.layers = nn.Sequential(*(WiredStage(*stage, graph, prune_rate, rho) for stage in stages))
+        self.layers = nn.Sequential(*(WiredStage(*stage, wiring, prune_rate, **options) for stage in stages))
         self.bn = nn.BatchNorm2d(last)
-        self.linear = WiredLinear(last, classes, graph, prune_rate, rho) if small else nn.Linear(last, classes)
+        if small:
+            self.linear: nn.Module = WiredLinear(last, classes, wiring, prune_rate, **options)
+        else:
+            self.linear = nn.Linear(last, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)  # 1x1 convs run near the processor's peak in it

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchdiffeq import odeint
 
+from models.networks.solvers import SOLVERS
+from models.signatures import extended
 from models.sparse.graph import ChannelGraph, Edges
 from models.sparse.layers import (
     as_array,
@@ -27,9 +29,9 @@ from models.sparse.layers import (
     linear_level,
     sum_level,
 )
-from models.wirings.rules import Block, EdgeLayout, Graph, make_wiring
-
-Rho = float | Literal["gamma"]
+from models.wirings.graph import Graph
+from models.wirings.layout import Block, EdgeLayout
+from models.wirings.registry import make_wiring
 
 
 def static_layout(dim: int, downsample_dim: int, feature_dim: int, layers: int) -> EdgeLayout:
@@ -43,18 +45,40 @@ def static_layout(dim: int, downsample_dim: int, feature_dim: int, layers: int) 
 
 
 class _TinyClassifier(nn.Module):
-    """Stem and read-out.
+    """Stem and read-out, and the rule of the graph between them.
 
     Input [batch, in_channels, image_size, image_size]; output [batch, classes]. The state has `dim` channels at a
     quarter of the image's size, the stem's `downsample_dim` first, the others zero at the start. The last
     `feature_dim` channels are read out: their mean over the four positions before the centre, then a linear layer.
 
+    Args:
+        classes: number of classes.
+        image_size: pixels, at least 16.
+        wiring: name of the rule (`models.wirings.registry.WIRINGS`).
+        prune_rate: share of the dim x dim matrix that is removed.
+        in_channels: channels of the images.
+        dim, downsample_dim, feature_dim: channels of the state, of the stem, and read out.
+        options: of the rule, by their names.
+
     Raises:
-        ValueError: an image too small for the read-out, or widths that do not fit one another.
+        ValueError: an image too small for the read-out, widths that do not fit one another, or a rule or an option that
+            there is not.
     """
 
+    def __init_subclass__(cls) -> None:
+        cls.__signature__ = extended(cls.__init__, _TinyClassifier.__init__)  # type: ignore[attr-defined]
+
     def __init__(
-        self, classes: int, image_size: int, in_channels: int, dim: int, downsample_dim: int, feature_dim: int
+        self,
+        classes: int,
+        image_size: int,
+        wiring: str = "complete",
+        prune_rate: float = 0.0,
+        in_channels: int = 3,
+        dim: int = 800,
+        downsample_dim: int = 32,
+        feature_dim: int = 100,
+        **options: Any,
     ) -> None:
         super().__init__()
         if image_size < 16:
@@ -64,6 +88,7 @@ class _TinyClassifier(nn.Module):
         if feature_dim > dim:
             raise ValueError(f"feature_dim ({feature_dim}) cannot exceed dim ({dim}).")
         self.dim = dim
+        self.downsample_dim = downsample_dim
         self.feature_dim = feature_dim
         half = downsample_dim // 2
         self.downsample = nn.Sequential(
@@ -78,6 +103,12 @@ class _TinyClassifier(nn.Module):
         self.image_size = image_size
         centre = image_size // 4 // 2
         self._centre = slice(centre - 2, centre)
+        self._rule = wiring, prune_rate, options
+
+    def wired_graph(self, layout: EdgeLayout) -> Graph:
+        """A graph of that layout under the network's rule."""
+        wiring, prune_rate, options = self._rule
+        return Graph(layout, make_wiring(wiring, layout, prune_rate, **options))
 
     def start(self, images: Tensor) -> Tensor:
         """The state [batch, dim, height, width] that the graph starts from."""
@@ -107,35 +138,15 @@ class _TinyClassifier(nn.Module):
 class StaticNeuralGraph(_TinyClassifier):
     """Blocks of channels one after another: instance norm, ReLU, depthwise conv, then edges to all later channels.
 
-    Args:
-        classes: number of classes.
-        image_size: pixels, at least 16.
-        graph: name of the wiring (`models.wirings.rules.WIRINGS`).
-        prune_rate: share of the dim x dim matrix that is removed.
-        rho: see `models.wirings.rules.make_wiring`.
-        in_channels: channels of the images.
-        dim, downsample_dim, feature_dim: channels of the state, of the stem, and read out.
+    Args: as `_TinyClassifier`, and
         layers: blocks; the first is the stem's channels, the others share the rest evenly.
     """
 
-    def __init__(
-        self,
-        classes: int,
-        image_size: int,
-        graph: str = "complete",
-        prune_rate: float = 0.0,
-        rho: Rho = 0.95,
-        in_channels: int = 3,
-        dim: int = 800,
-        downsample_dim: int = 32,
-        feature_dim: int = 100,
-        layers: int = 5,
-    ) -> None:
-        super().__init__(classes, image_size, in_channels, dim, downsample_dim, feature_dim)
-        self.bounds = _block_bounds(dim, downsample_dim, layers)
-        layout = static_layout(dim, downsample_dim, feature_dim, layers)
-        self.conv = _depthwise(dim)
-        self.graph = Graph(layout, make_wiring(graph, layout, prune_rate, rho))
+    def __init__(self, *args: Any, layers: int = 5, **shared: Any) -> None:
+        super().__init__(*args, **shared)
+        self.bounds = _block_bounds(self.dim, self.downsample_dim, layers)
+        self.conv = _depthwise(self.dim)
+        self.graph = self.wired_graph(static_layout(self.dim, self.downsample_dim, self.feature_dim, layers))
         self.norm = nn.ModuleList(nn.InstanceNorm2d(b - a, affine=True) for a, b in pairwise(self.bounds))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -176,11 +187,11 @@ class StaticNeuralGraph(_TinyClassifier):
 class _Step(nn.Module):
     """ReLU, depthwise conv, graph, instance norm: [batch, dim, height, width] to the same shape."""
 
-    def __init__(self, dim: int, graph: str, prune_rate: float, rho: Rho, relu_in_place: bool = False) -> None:
+    def __init__(self, network: _TinyClassifier, relu_in_place: bool = False) -> None:
         super().__init__()
-        layout = EdgeLayout.full(dim, dim)
+        dim = network.dim
         self.conv = _depthwise(dim)
-        self.graph = Graph(layout, make_wiring(graph, layout, prune_rate, rho))
+        self.graph = network.wired_graph(EdgeLayout.full(dim, dim))
         self.norm = nn.InstanceNorm2d(dim, affine=True)
         self.relu_in_place = relu_in_place
 
@@ -211,25 +222,14 @@ class _EngineStep(nn.Module):
 class DiscreteTimeNeuralGraph(_TinyClassifier):
     """The same step `layers` times with shared weights: ReLU, depthwise conv, graph, instance norm.
 
-    Args: as `StaticNeuralGraph`, `layers` being the number of steps.
+    Args: as `_TinyClassifier`, and
+        layers: number of steps.
     """
 
-    def __init__(
-        self,
-        classes: int,
-        image_size: int,
-        graph: str = "complete",
-        prune_rate: float = 0.0,
-        rho: Rho = 0.95,
-        in_channels: int = 3,
-        dim: int = 800,
-        downsample_dim: int = 32,
-        feature_dim: int = 100,
-        layers: int = 5,
-    ) -> None:
-        super().__init__(classes, image_size, in_channels, dim, downsample_dim, feature_dim)
+    def __init__(self, *args: Any, layers: int = 5, **shared: Any) -> None:
+        super().__init__(*args, **shared)
         self.layers = layers
-        self.step = _Step(dim, graph, prune_rate, rho)
+        self.step = _Step(self)
 
     def forward(self, images: Tensor) -> Tensor:
         state = self.start(images)
@@ -262,8 +262,9 @@ class DiscreteTimeNeuralGraph(_TinyClassifier):
 class ContinuousTimeNeuralGraph(_TinyClassifier):
     """The state follows x' = norm(graph(depthwise(relu(x)))) from time 0 to 1.
 
-    Args: as `StaticNeuralGraph`, without `layers`, and
-        solver: of torchdiffeq; dopri5 chooses its steps by `tolerance`, the others take `solver_steps` even ones.
+    Args: as `_TinyClassifier`, and
+        solver: a name in `models.networks.solvers.SOLVERS`; an adaptive one chooses its steps by `tolerance`, the
+            others take `solver_steps` even ones.
         solver_steps: steps of a fixed-step solver.
         tolerance: relative and absolute tolerance of dopri5.
         relu_in_place: the ReLU works on the solver's own tensor, so that the initial state and the result of every
@@ -275,25 +276,18 @@ class ContinuousTimeNeuralGraph(_TinyClassifier):
 
     def __init__(
         self,
-        classes: int,
-        image_size: int,
-        graph: str = "complete",
-        prune_rate: float = 0.0,
-        rho: Rho = 0.95,
-        in_channels: int = 3,
-        dim: int = 800,
-        downsample_dim: int = 32,
-        feature_dim: int = 100,
+        *args: Any,
         solver: str = "dopri5",
         solver_steps: int = 10,
         tolerance: float = 1e-3,
         relu_in_place: bool = True,
+        **shared: Any,
     ) -> None:
-        super().__init__(classes, image_size, in_channels, dim, downsample_dim, feature_dim)
-        self.step = _Step(dim, graph, prune_rate, rho, relu_in_place)
+        super().__init__(*args, **shared)
+        self.step = _Step(self, relu_in_place)
         self.solver = solver
         self.tolerance = tolerance
-        self._options = None if solver == "dopri5" else {"step_size": 1 / solver_steps}
+        self._options = None if SOLVERS.choose(solver).adaptive else {"step_size": 1 / solver_steps}
         self.function_evaluations = 0
 
     def forward(self, images: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -14,8 +14,12 @@ from torch import Tensor, nn
 from models.networks.random_graphs import StageGraph, draw_stages, from_text, to_files
 from models.networks.randwire_regimes import Regime, make_regime, random_stages
 from models.networks.shared_states import NodeOrder, SharedStates, dropout
-from models.wirings.rules import Block, EdgeLayout, Graph, Random, make_wiring
+from models.wirings.fixed import Random
+from models.wirings.graph import Graph
+from models.wirings.layout import Block, EdgeLayout
+from models.wirings.registry import complete_options, make_wiring
 from models.wirings.selection import keep_largest
+from models.wirings.wiring import Wiring
 
 CLASSIFIER_CHANNELS = 1280
 
@@ -49,7 +53,7 @@ class RandomStage(nn.Module):
         graph: the nodes and their edges.
         in_channels, out_channels, stride: of the stage; the nodes without predecessors carry the stride.
         regime: see `Regime`.
-        wiring: name of the rule that chooses among the edges, and its prune rate and rho; None: all act.
+        wiring: makes the rule that chooses among the edges of a layout; None: all act.
 
     Attributes:
         execution: "shared" keeps the nodes' outputs in one buffer while gradients are recorded (`SharedStates`); "node"
@@ -68,7 +72,7 @@ class RandomStage(nn.Module):
         out_channels: int,
         stride: int,
         regime: Regime,
-        wiring: tuple[str, float, float | Literal["gamma"]] | None = None,
+        wiring: Callable[[EdgeLayout], Wiring] | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
@@ -95,7 +99,7 @@ class RandomStage(nn.Module):
             if regime.node_inputs == "ancestors":
                 raise ValueError("A learned wiring chooses a node's predecessors; node_inputs cannot be 'ancestors'.")
             layout = learned_layout(graph)
-            self.wired = Graph(layout, make_wiring(wiring[0], layout, *wiring[1:]))
+            self.wired = Graph(layout, wiring(layout))
             self._connect_every_node()
 
     def _index_edges(self) -> None:
@@ -256,7 +260,7 @@ class RandWire(nn.Module):
         regime: Regime,
         output_size: int,
         in_channels: int = 3,
-        wiring: tuple[str, float, float | Literal["gamma"]] | None = None,
+        wiring: Callable[[EdgeLayout], Wiring] | None = None,
     ) -> None:
         super().__init__()
         if len(graphs) != random_stages(regime):
@@ -316,9 +320,8 @@ def randwire(
     graph_param: Sequence[float] = (32, 4, 0.75),
     graph_seed: int | None = None,
     stage_graphs: Sequence[str] = (),
-    graph: str = "complete",
+    wiring: str = "complete",
     prune_rate: float = 0.0,
-    rho: float | Literal["gamma"] = 0.95,
     init_subsample: bool | None = None,
     separable_stem: bool | None = None,
     node_inputs: str | None = None,
@@ -327,6 +330,7 @@ def randwire(
     dropout_rate: float | None = None,
     drop_edge: float | None = None,
     classifier_dropout: float | None = None,
+    **options: Any,
 ) -> RandWire:
     """A randomly wired network by the names of its settings.
 
@@ -337,11 +341,13 @@ def randwire(
         channel_count, stages: C and the last stage's number, where not the regime's.
         graph_model, graph_param, graph_seed: see `draw_stages`; the seed is 0 where absent.
         stage_graphs: adjacency lists to use instead, one for each random stage.
-        graph, prune_rate, rho: the rule that keeps some of the edges of complete graphs.
-        init_subsample and all that follow: fields of `Regime`; None leaves the regime's value.
+        wiring, prune_rate: the rule that keeps some of the edges of complete graphs.
+        init_subsample to classifier_dropout: fields of `Regime`; None leaves the regime's value.
+        options: of the rule, by their names.
 
     Raises:
-        ValueError: an unknown name, impossible graphs, or a rule without complete graphs.
+        ValueError: an unknown name, impossible graphs, a rule without complete graphs, or an option that the rule does
+            not take.
     """
     own = make_regime(
         regime,
@@ -360,7 +366,8 @@ def randwire(
         graphs = tuple(from_text(text, source=f"stage graph {i}") for i, text in enumerate(stage_graphs))
     else:
         graphs = drawn_graphs(own, graph_model, graph_param, graph_seed or 0)
-    return RandWire(graphs, own, classes, in_channels, None if graph == "complete" else (graph, prune_rate, rho))
+    rule = partial(make_wiring, wiring, prune_rate=prune_rate, **complete_options(wiring, options))
+    return RandWire(graphs, own, classes, in_channels, None if wiring == "complete" else rule)
 
 
 def _stem(in_channels: int, out_channels: int, stride: int, regime: Regime) -> nn.Sequential:

@@ -60,13 +60,21 @@ _TENSORFLOW = Regime(
 REGIMES: Mapping[str, Regime] = {
     "small": Regime(),
     "regular": Regime(channels=109, conv2_stride=None, halve_first=True, drop_edge=0.1, classifier_dropout=0.2),
-    "small_regime": _TENSORFLOW,
-    "my_small_regime": replace(_TENSORFLOW, conv2_stride=1, classifier_dropout=0.3),
-    "regular_regime": replace(_TENSORFLOW, conv2_stride=None),
-    "my_regime": replace(_TENSORFLOW, conv2_stride=None, classifier_dropout=0.3),
+    "tensorflow_small": _TENSORFLOW,
+    "tensorflow_small_cifar": replace(_TENSORFLOW, conv2_stride=1, classifier_dropout=0.3),
+    "tensorflow_regular": replace(_TENSORFLOW, conv2_stride=None),
+    "tensorflow_regular_cifar": replace(_TENSORFLOW, conv2_stride=None, classifier_dropout=0.3),
     "mnist": Regime(stages=4, channels=32, conv2_stride=None, init_subsample=False, first_stride=1, widen="outputs"),
 }
-"""The paper's two; the four of RandWire_tensorflow for CIFAR and MNIST; another author's for MNIST."""
+"""The paper's two; the four of RandWire_tensorflow, of which it trains two on CIFAR; another author's for MNIST."""
+
+OLD_NAMES: Mapping[str, str] = {
+    "small_regime": "tensorflow_small",
+    "my_small_regime": "tensorflow_small_cifar",
+    "regular_regime": "tensorflow_regular",
+    "my_regime": "tensorflow_regular_cifar",
+}
+"""What RandWire_tensorflow calls its regimes, and the names that they have here."""
 
 
 def random_stages(regime: Regime) -> int:
@@ -80,10 +88,12 @@ def random_stages(regime: Regime) -> int:
 
 
 def make_regime(name: str, **changes: Any) -> Regime:
-    """The regime of that name with the changes that are not None.
+    """The regime of that name, or old name, with the changes that are not None.
 
-    Raises ValueError for a name that is not in REGIMES, or where the stem, half as wide, would have no channels.
+    Raises ValueError for a name that is in neither REGIMES nor OLD_NAMES, or where the stem, half as wide, would
+    have no channels.
     """
+    name = OLD_NAMES.get(name, name)
     if name not in REGIMES:
         raise ValueError(f"There is no regime {name!r}; there are {', '.join(REGIMES)}.")
     made = replace(REGIMES[name], **{key: value for key, value in changes.items() if value is not None})

@@ -1,3 +1,1 @@
-"""The rules that say which edges act, and how they wire any network."""
-
-import models.wirings.scheduled  # noqa: F401  adds the rivals' rules to WIRINGS
+"""The rules that say which edges act (`registry`), and how they wire any network (`wire`)."""

@@ -23,7 +23,7 @@ def wired() -> list[Any]:
     apps = {
         name: experiment_of(name) for name in representatives()
     }  # a random stage's wiring joins nodes, not channels
-    chosen = [name for name, app in apps.items() if app.graph != "complete" and app.model != "randwire"]
+    chosen = [name for name, app in apps.items() if app.wiring != "complete" and app.model != "randwire"]
     return [pytest.param(name, marks=[pytest.mark.slow] * any(part in name for part in SLOW)) for name in chosen]
 
 

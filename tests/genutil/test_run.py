@@ -240,7 +240,7 @@ def test_a_checkpoint_of_another_network_is_told(trained: tuple[Path, dict], tmp
 def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoints of a trained complete graph."""
     folder = tmp_path_factory.mktemp("complete")
-    return Path(run(tiny(folder, graph="complete", prune_rate=0.0, num_epochs=1))["checkpoint"]).parent
+    return Path(run(tiny(folder, wiring="complete", prune_rate=0.0, num_epochs=1))["checkpoint"]).parent
 
 
 @pytest.mark.parametrize("lottery", [False, True])
@@ -248,7 +248,7 @@ def test_fine_tuning_keeps_the_strongest_edges_of_a_trained_graph(
     complete: Path, tmp_path: Path, lottery: bool
 ) -> None:
     start = {"use_init": str(complete / "init.pt")} if lottery else {}
-    experiment = tiny(tmp_path, graph="fine_tune", use_graph=str(complete / "last.pt"), num_epochs=1, **start)
+    experiment = tiny(tmp_path, wiring="fine_tune", use_graph=str(complete / "last.pt"), num_epochs=1, **start)
     run(experiment)
     folder = tmp_path / "checkpoints" / "tiny"
     last, init = weights(complete / "last.pt"), weights(folder / "init.pt")
@@ -263,7 +263,7 @@ def test_fine_tuning_keeps_the_strongest_edges_of_a_trained_graph(
 
 
 def test_a_fine_tuned_run_resumes_without_its_origins(complete: Path, tmp_path: Path) -> None:
-    experiment = tiny(tmp_path, graph="fine_tune", use_graph=str(complete / "last.pt"), num_epochs=1)
+    experiment = tiny(tmp_path, wiring="fine_tune", use_graph=str(complete / "last.pt"), num_epochs=1)
     results = run(experiment)
     saved = {**checkpoints.read(results["checkpoint"])["settings"], "use_graph": str(tmp_path / "gone.pt")}
     found = run(Experiment.from_saved(saved, {"resume": results["checkpoint"], "evaluate": True, "gpus": []}))

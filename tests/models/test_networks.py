@@ -16,10 +16,10 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("graph", WIRINGS)
-def test_every_parameter_gets_a_finite_gradient(name, graph):
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_every_parameter_gets_a_finite_gradient(name, wiring):
     torch.manual_seed(0)
-    network = models.build_network(name, classes=5, graph=graph, prune_rate=0.5, **SMALL[name])
+    network = models.build_network(name, classes=5, wiring=wiring, prune_rate=0.5, **SMALL[name])
     logits = network(torch.randn(6, 3, 32, 32))
     assert logits.shape == (6, 5)
     F.cross_entropy(logits, torch.arange(6) % 5).backward()

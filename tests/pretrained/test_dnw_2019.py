@@ -20,7 +20,7 @@ STAGES = ((4, 8, 1, 1), (8, 8, 2, 3))
 def network(graph="dnw", **more):
     torch.manual_seed(0)
     return models.build_network(
-        "mobilenetv1_like", classes=5, image_size=16, graph=graph, prune_rate=0.5, stages=STAGES, **more
+        "mobilenetv1_like", classes=5, image_size=16, wiring=graph, prune_rate=0.5, stages=STAGES, **more
     ).eval()
 
 

@@ -104,7 +104,7 @@ def test_a_wired_convolution(layer: nn.Module):
 
 def test_wired_linear_layers():
     torch.manual_seed(0)
-    for layer in (wire(nn.Linear(20, 7), 0.8), WiredLinear(20, 7, "dnw", 0.8, 0.95)):
+    for layer in (wire(nn.Linear(20, 7), 0.8), WiredLinear(20, 7, "dnw", 0.8)):
         graph = channel_graph(layer.eval())
         values = torch.randn(20)
         with torch.no_grad():
