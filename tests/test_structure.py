@@ -11,10 +11,8 @@ from tests.structure import ROOT, Module, circles, library, unranked, upward
 
 LONGEST_FILE, LONGEST_FUNCTION, TESTED_FROM = 400, 60, 100
 LONG_FILES: dict[str, str] = {
-    "genutil/config.py": "its sections are still to be taken apart",
     "models/native/kernel.cpp": "still to be split by subject",
     "models/sparse/plan.py": "still to be split",
-    "models/wirings/rules.py": "layout, rules and graph are still to be taken apart",
 }
 """Files that may be longer, each with the reason."""
 WITHOUT_TEST_FILE = {
@@ -28,7 +26,7 @@ FOREIGN_PRIVATE = {
     "data.streams: _exit": "documented by Python; a worker must not run what its parent registered for its end",
     "genutil.system.batch_norms: _BatchNorm": "the base of torch's batch norms",
     "models.networks.resnet: _BatchNorm": "the base of torch's batch norms",
-    "models.wirings.rules: _version": "of a tensor: how often it was written to",
+    "models.wirings.learned: _version": "of a tensor: how often it was written to",
     "models.wirings.wire: _version": "the same",
     "pretrained.safe_pickle: _utils": "functions that torch names in its files",
 }

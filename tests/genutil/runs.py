@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 TINY = {
     "name": "tiny",
     "model": "static",
-    "graph": "dnw",
+    "wiring": "dnw",
     "prune_rate": 0.7,
     "dim": 60,
     "downsample_dim": 12,

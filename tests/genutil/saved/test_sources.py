@@ -53,12 +53,12 @@ def test_a_checkpoint_is_opened_once_to_go_on_from_and_to_evaluate(trained: str,
 
 
 def test_weights_and_edges_from_others_are_opened_once(tmp_path: Path, opened: Counter[str]) -> None:
-    dense = run(tiny(tmp_path, graph="complete", num_epochs=1))["checkpoint"]
+    dense = run(tiny(tmp_path, wiring="complete", num_epochs=1))["checkpoint"]
     assert not opened
     run(tiny(tmp_path, init_from=dense, num_epochs=1))
     assert opened == {"last.pt": 1}
     init = str(Path(dense).with_name("init.pt"))
-    run(tiny(tmp_path, graph="fine_tune", use_graph=dense, use_init=init, num_epochs=1))
+    run(tiny(tmp_path, wiring="fine_tune", use_graph=dense, use_init=init, num_epochs=1))
     assert opened == {"last.pt": 2, "init.pt": 1}
 
 

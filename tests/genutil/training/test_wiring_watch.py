@@ -36,7 +36,7 @@ def test_swaps_live_nodes_and_evaluations():
         "continuous_time",
         classes=3,
         image_size=16,
-        graph="dnw",
+        wiring="dnw",
         prune_rate=0.9,
         dim=20,
         downsample_dim=4,

@@ -51,7 +51,7 @@ def single(norm: nn.BatchNorm2d, channel: int):
 @pytest.mark.parametrize("blocks", [1, 2, 4])
 def test_a_stage_is_its_graph(blocks, stride):
     torch.manual_seed(0)
-    stage = WiredStage(3, 4, stride, blocks, "dnw", 0.3, 0.95).double().eval()
+    stage = WiredStage(3, 4, stride, blocks, "dnw", 0.3).double().eval()
     for norm in stage.norm:
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2)
@@ -68,7 +68,7 @@ def test_the_edge_budget_of_the_stages():
 
 
 def test_only_edges_that_can_act_are_stored():
-    network = models.build_network("mobilenetv1_like", classes=10, image_size=32, graph="dnw", prune_rate=0.775)
+    network = models.build_network("mobilenetv1_like", classes=10, image_size=32, wiring="dnw", prune_rate=0.775)
     stored = [graph.weight.numel() for _, graph in graphs(network)]
     assert stored == [2_048, 32_768, 131_072, 4_718_592, 2_097_152]
 
@@ -77,7 +77,7 @@ def test_a_network_gives_the_same_whichever_sums_it_uses(monkeypatch):
     torch.manual_seed(0)
     stages = ((4, 16, 1, 1), (16, 32, 2, 4))
     network = models.build_network(
-        "mobilenetv1_like", classes=4, image_size=16, graph="dnw", prune_rate=0.8, stages=stages
+        "mobilenetv1_like", classes=4, image_size=16, wiring="dnw", prune_rate=0.8, stages=stages
     ).double()
     images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
     gradients = []
@@ -92,7 +92,7 @@ def test_a_network_gives_the_same_whichever_sums_it_uses(monkeypatch):
 
 def test_a_wired_linear_layer_tells_its_graph():
     torch.manual_seed(0)
-    layer = WiredLinear(6, 4, "dnw", 0.5, 0.95).eval()
+    layer = WiredLinear(6, 4, "dnw", 0.5).eval()
     graph = layer.channel_graph()
     assert graph.takes_vectors
     assert graph.edge_count == layer.edges().count == 12
@@ -106,7 +106,7 @@ def test_a_wired_linear_layer_tells_its_graph():
 @pytest.mark.parametrize("small", [False, True])
 def test_stages_of_the_channel_graph_are_the_networks_graphs(small):
     network = models.build_network(
-        "mobilenetv1_like", classes=4, image_size=32, graph="dnw", small=small, stages=((4, 8, 1, 1), (8, 16, 2, 3))
+        "mobilenetv1_like", classes=4, image_size=32, wiring="dnw", small=small, stages=((4, 8, 1, 1), (8, 16, 2, 3))
     ).eval()
     (graph,) = network.channel_graphs().values()
     assert graph.kept == {name: wired.wiring.kept for name, wired in graphs(network)}

@@ -13,7 +13,7 @@ SMALL = {"image_size": 32, "dim": 40, "downsample_dim": 8, "feature_dim": 6}
 
 def continuous(**arguments):
     torch.manual_seed(0)
-    return models.build_network("continuous_time", classes=3, graph="dnw", prune_rate=0.5, **SMALL, **arguments)
+    return models.build_network("continuous_time", classes=3, wiring="dnw", prune_rate=0.5, **SMALL, **arguments)
 
 
 def test_continuous_time_counts_its_evaluations():
