@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from genutil.build import build_network
 from genutil.config import Experiment
 from genutil.model_profiling import Profile, profile
-from genutil.saved import checkpoints
+from genutil.saved.loading import load_weights
+from genutil.saved.source import open_source
 from models.sparse import ChannelGraph, channel_graph
 
 COLOURS = ("#8c8c8c", "#c79a2b", "#e8872e", "#e15759", "#b07aa1", "#5b83c0", "#4fa89f", "#6aa84f")
@@ -62,9 +63,10 @@ class Drawing:
 
 def read(path: Path) -> tuple[ChannelGraph, Profile]:
     """The channel graph of a checkpoint's network, and what the network costs."""
-    experiment = Experiment.from_saved(checkpoints.read_settings(path) or {})
+    source = open_source(path)
+    experiment = Experiment.from_saved(source.settings())
     network = build_network(experiment)
-    checkpoints.load_weights(path, network)
+    load_weights(source, network)
     return channel_graph(network), profile(network, experiment.image_size, experiment.in_channels)
 
 
