@@ -1,4 +1,4 @@
-"""The native engine: a channel graph run by kernel.cpp on the CPU, in fp32, at the cost of its live edges."""
+"""The native engine: a channel graph run by evaluation.cpp on the CPU, in fp32, at the cost of its live edges."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.native import library
 from models.sparse.graph import ChannelGraph, Size
 from models.sparse.plan import Plan, PlannedLevel, Schedule, make_plan
 
-SOURCE = library.FOLDER / "kernel.cpp"
+SOURCE = library.FOLDER / "evaluation.cpp"
 
 _I32, _I64, _FLOAT = ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 _POINTER = ctypes.c_void_p

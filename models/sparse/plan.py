@@ -29,7 +29,7 @@ DENSE_ABOVE = 0.3
 
 SUM_PLANES, SUM_COPIES, SUM_ROWS, SUM_VALUES_DENSE, SUM_VALUES_SPARSE = range(5)
 ROWS_AT_ONCE = 8
-"""Rows of sums whose source rows are dealt out together; as in kernel.cpp."""
+"""Rows of sums whose source rows are dealt out together; as in plan_spec.h."""
 TO_ARENA, TO_VALUES, TO_OUTPUT = range(3)
 
 EDGE = np.dtype([("offset", np.uint32), ("weight", np.float32)])
@@ -49,7 +49,7 @@ CHUNK = np.dtype(
 
 @dataclass
 class Schedule:
-    """One way of cutting a level's nodes into shares (a thread each), chunks and blocks of edges; see kernel.cpp."""
+    """One way of cutting a level's nodes into shares (a thread each), chunks and blocks of edges; see plan_spec.h."""
 
     share_begin: NDArray[np.int32]
     chunk: NDArray
