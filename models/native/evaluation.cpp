@@ -10,8 +10,10 @@
 
 #include <cstdint>
 #include <exception>
+#include <string>
 
 #include "evaluation/engine.h"
+#include "evaluation/plan_spec.h"
 #include "evaluation/sums.h"
 #include "vectors.h"
 
@@ -20,6 +22,12 @@ extern "C" {
 int wirings_lanes() { return LANES; }
 int wirings_max_tile() { return MAX_TILE; }
 int wirings_max_shared_tile() { return MAX_SHARED_TILE; }
+
+// The structs and constants of plan_spec.h, as layout.h describes them.
+const char* wirings_layout() {
+  static const std::string text = plan_layout();
+  return text.c_str();
+}
 
 // A new engine, or null where memory is short.
 void* wirings_create(const PlanSpec* plan, const LevelSpec* level, int levels) {

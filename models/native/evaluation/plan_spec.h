@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+
+#include "../layout.h"
 
 namespace {
 
@@ -98,5 +101,27 @@ struct PlanSpec {
   const int32_t* constant_length;
   const float* constant;  // one after another
 };
+
+// What models/sparse/native.py must agree with.
+std::string plan_layout() {
+  Layout layout;
+  LAYOUT_CONSTANTS(layout, UNIT, ROWS_AT_ONCE, SUM_PLANES, SUM_COPIES, SUM_ROWS, SUM_VALUES_DENSE, SUM_VALUES_SPARSE,
+                   TO_ARENA, TO_VALUES, TO_OUTPUT);
+  LAYOUT_STRUCT(layout, EdgeSpec, offset, weight);
+  LAYOUT_STRUCT(layout, RunSpec, edges, nodes, same);
+  LAYOUT_STRUCT(layout, BlockSpec, run_begin, run_end, node_begin, edge_begin);
+  LAYOUT_STRUCT(layout, ChunkSpec, node_begin, node_end, block_begin, block_end, row_begin, row_end);
+  LAYOUT_STRUCT(layout, ScheduleSpec, shares, chunks, blocks, runs, order_length, edges, share_begin, chunk, block, run,
+                order, edge);
+  LAYOUT_STRUCT(layout, LevelSpec, kind, destination, nodes, height, width, out_height, out_width, tile, strip_rows,
+                relu, mean, window, plane, plane_stride, bias, norm_weight, norm_bias, eps, kernel, kernel_bias,
+                kernel_height, kernel_width, kernel_stride, kernel_padding, copies, copy_height, copy_width,
+                copy_stride, copy_padding, copy_input, copy_source, copy_y, copy_x, kernel_rows, row_length, row_border,
+                columns, column_begin, dense, indptr, index, weight, schedule);
+  LAYOUT_STRUCT(layout, PlanSpec, threads, input_planes, input_height, input_width, input_plane, input_stride,
+                input_value, arena, values, output_planes, output_size, output_value, constants, constant_plane,
+                constant_length, constant);
+  return layout.text();
+}
 
 }  // namespace
