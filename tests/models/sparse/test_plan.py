@@ -42,6 +42,8 @@ def node_edges(schedule: WorkSchedule) -> dict[int, list[tuple[int, float]]]:
     """Of each node, offsets and weights in the order in which they are summed; the same for every range of rows."""
     found: dict[tuple[int, int], list[tuple[int, float]]] = {}
     for chunk in schedule.chunk:
+        if chunk["row_begin"] == chunk["row_end"]:  # more threads than rows
+            continue
         mine: dict[int, list[tuple[int, float]]] = {node: [] for node in range(chunk["node_begin"], chunk["node_end"])}
         for block in schedule.block[chunk["block_begin"] : chunk["block_end"]]:
             node_at, edge_at = block["node_begin"], block["edge_begin"]
