@@ -1,4 +1,4 @@
-"""The native engine: a channel graph run by kernel.cpp on the CPU, in fp32, at the cost of its live edges."""
+"""The native engine: a channel graph run by evaluation.cpp on the CPU, in fp32, at the cost of its live edges."""
 
 from __future__ import annotations
 
@@ -12,10 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from models.native import library
+from models.native.layout import Structure, check_layout
+from models.sparse import plan_spec
 from models.sparse.graph import ChannelGraph, Size
-from models.sparse.plan import Plan, PlannedLevel, Schedule, make_plan
+from models.sparse.plan import make_plan
+from models.sparse.plan_spec import (
+    BLOCK,
+    CHUNK,
+    EDGE,
+    RUN,
+    Destination,
+    ExecutionPlan,
+    LevelKind,
+    PlannedLevel,
+    WorkSchedule,
+)
 
-SOURCE = library.FOLDER / "kernel.cpp"
+SOURCE = library.FOLDER / "evaluation.cpp"
 
 _I32, _I64, _FLOAT = ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 _POINTER = ctypes.c_void_p
@@ -65,8 +78,10 @@ class _PlanSpec(ctypes.Structure):
 
 
 def load_kernel(flags: Sequence[str] = library.FLAGS) -> ctypes.CDLL:
-    """The compiled kernel. Raises `library.NoCompilerError` where it cannot be built."""
+    """The compiled kernel. Raises `library.NoCompilerError` where it cannot be built, `layout.LayoutError` where its
+    structs are not those of this module."""
     kernel = library.load_library(SOURCE, flags)
+    check_layout(kernel, SOURCE.name, _structures(), _constants())
     kernel.wirings_create.restype = _POINTER
     kernel.wirings_create.argtypes = (ctypes.POINTER(_PlanSpec), ctypes.POINTER(_LevelSpec), ctypes.c_int)
     kernel.wirings_destroy.argtypes = (_POINTER,)
@@ -74,6 +89,25 @@ def load_kernel(flags: Sequence[str] = library.FLAGS) -> ctypes.CDLL:
     kernel.wirings_peak.argtypes = (_I64,)
     kernel.wirings_peak.restype = _FLOAT
     return kernel
+
+
+def _structures() -> dict[str, Structure]:
+    """By the names of plan_spec.h."""
+    return {
+        "EdgeSpec": EDGE,
+        "RunSpec": RUN,
+        "BlockSpec": BLOCK,
+        "ChunkSpec": CHUNK,
+        "ScheduleSpec": _ScheduleSpec,
+        "LevelSpec": _LevelSpec,
+        "PlanSpec": _PlanSpec,
+    }
+
+
+def _constants() -> dict[str, int]:
+    """By the names of plan_spec.h."""
+    kinds = {member.name: int(member) for kind in (LevelKind, Destination) for member in kind}
+    return {"UNIT": plan_spec.UNIT, "ROWS_AT_ONCE": plan_spec.ROWS_AT_ONCE, **kinds}
 
 
 class NativeGraph(nn.Module):
@@ -147,7 +181,7 @@ class NativeGraph(nn.Module):
 class _Engine:
     """A plan inside the kernel, freed with this object."""
 
-    def __init__(self, kernel: ctypes.CDLL, plan: Plan) -> None:
+    def __init__(self, kernel: ctypes.CDLL, plan: ExecutionPlan) -> None:
         keep: list[Any] = []
         levels = (_LevelSpec * len(plan.levels))(*(_level_spec(level, keep) for level in plan.levels))
         handle = kernel.wirings_create(ctypes.byref(_plan_spec(plan, keep)), levels, len(plan.levels))
@@ -170,7 +204,7 @@ def _pointer(array: np.ndarray | None, kind: Any, keep: list[Any]) -> int | None
     return array.ctypes.data
 
 
-def _schedule_spec(schedule: Schedule, keep: list[Any]) -> _ScheduleSpec:
+def _schedule_spec(schedule: WorkSchedule, keep: list[Any]) -> _ScheduleSpec:
     return _ScheduleSpec(
         shares=len(schedule.share_begin) - 1,
         chunks=len(schedule.chunk),
@@ -178,7 +212,12 @@ def _schedule_spec(schedule: Schedule, keep: list[Any]) -> _ScheduleSpec:
         runs=len(schedule.run),
         order_length=len(schedule.order),
         edges=len(schedule.edge),
-        **{name: _pointer(array, array.dtype, keep) for name, array in vars(schedule).items()},
+        share_begin=_pointer(schedule.share_begin, np.int32, keep),
+        chunk=_pointer(schedule.chunk, CHUNK, keep),
+        block=_pointer(schedule.block, BLOCK, keep),
+        run=_pointer(schedule.run, RUN, keep),
+        order=_pointer(schedule.order, np.int32, keep),
+        edge=_pointer(schedule.edge, EDGE, keep),
     )
 
 
@@ -232,7 +271,7 @@ def _level_spec(planned: PlannedLevel, keep: list[Any]) -> _LevelSpec:
     return spec
 
 
-def _plan_spec(plan: Plan, keep: list[Any]) -> _PlanSpec:
+def _plan_spec(plan: ExecutionPlan, keep: list[Any]) -> _PlanSpec:
     places = np.array([place for place, _ in plan.constants], np.int64)
     lengths = np.array([len(plane) for _, plane in plan.constants], np.int32)
     planes = np.concatenate([plane for _, plane in plan.constants] or [np.zeros(0, np.float32)])

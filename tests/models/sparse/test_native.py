@@ -150,28 +150,6 @@ def test_images_need_not_be_contiguous():
     assert torch.equal(engine(images.flip(0)), expected.flip(0))
 
 
-def test_the_library_is_built_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd):
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "kept"))
-    monkeypatch.setattr(library, "_loaded", {})
-    source = tmp_path / "answer.cpp"
-    source.write_text('extern "C" int answer() { return 42; }\n')
-    assert library.load_library(source).answer() == 42
-    assert "Compiling answer.cpp" in capfd.readouterr().err
-    (built,) = (tmp_path / "kept").iterdir()
-    monkeypatch.setattr(library, "_loaded", {})
-    assert library.load_library(source).answer() == 42
-    assert "Compiling" not in capfd.readouterr().err
-    assert list((tmp_path / "kept").iterdir()) == [built]
-
-
-def test_a_source_that_does_not_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "kept"))
-    source = tmp_path / "wrong.cpp"
-    source.write_text("this is no C++\n")
-    with pytest.raises(library.NoCompilerError, match=r"wrong\.cpp could not be compiled"):
-        library.load_library(source)
-
-
 SANITIZED = ("-O0", "-std=c++17", "-march=native", "-pthread", "-fsanitize=address,undefined")
 UNDER_SANITIZERS = """
 import sys
