@@ -51,7 +51,10 @@ def load_library(source: Path, flags: Sequence[str] = FLAGS) -> ctypes.CDLL:
 
 def find_compiler() -> list[str]:
     """The command of the C++ compiler: $CXX, else c++. Raises NoCompilerError where it is missing."""
-    command = shlex.split(os.environ.get("CXX", "")) or ["c++"]
+    try:
+        command = shlex.split(os.environ.get("CXX", "")) or ["c++"]
+    except ValueError as error:
+        raise NoCompilerError(f"The environment's CXX is no command: {error}.") from error
     if shutil.which(command[0]) is None:
         raise NoCompilerError(f"There is no C++ compiler ({command[0]}) here.")
     return command
@@ -70,7 +73,10 @@ def included(source: Path) -> list[Path]:
 
 def _load(source: Path, flags: Sequence[str]) -> ctypes.CDLL:
     compiler = find_compiler()
-    name = f"wirings_{source.stem}_{_key(source, flags, compiler)}.so"
+    try:
+        name = f"wirings_{source.stem}_{_key(source, flags, compiler)}.so"
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoCompilerError(f"{source.name} cannot be compiled with {shlex.join(compiler)}: {error}.") from error
     folder = _folder_of_kept()
     kept = folder and folder / name
     if kept and _is_whole(kept):

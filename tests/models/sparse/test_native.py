@@ -17,7 +17,8 @@ import torch
 
 from models.native import library
 from models.sparse.graph import ChannelGraph, Depthwise, Edges, Level, compute_planes
-from models.sparse.native import NativeGraph
+from models.sparse.native import NativeGraph, load_kernel
+from models.sparse.plan import make_plan
 from tests.models.sparse.random_graphs import random_graph
 
 ROOT = Path(__file__).parents[3]
@@ -75,6 +76,32 @@ def test_rows_that_see_nothing_but_padding():
     engine = NativeGraph(graph.pruned((6, 40)), (6, 40), threads=3)
     found = engine(torch.from_numpy(image[None]))  # the first image, before any other has filled the rows
     np.testing.assert_allclose(found[0], compute_planes(graph, image)[-1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_nodes_whose_edges_fill_several_blocks(mean: bool):
+    """Sources that do not fit the nearest cache together; some nodes have edges in the first block or the last only."""
+    draw = np.random.default_rng(0)
+    weight = np.where(draw.random((30, 600)) < 0.3, draw.standard_normal((30, 600)), 0)
+    weight[:5, 60:] = 0
+    weight[5:10, :540] = 0
+    weight[10] = 0
+    bias = draw.standard_normal(30).astype(np.float32)
+    bias[10] = -1
+    stem, edges = np.eye(600, dtype=np.float32), Edges.from_dense(weight.astype(np.float32))
+    graph = ChannelGraph(
+        (
+            Level("input", "", np.arange(600), bias=np.zeros(600, np.float32)),
+            Level("stem", "stem", np.arange(600), (0,), Edges.from_dense(stem), np.zeros(600, np.float32)),
+            Level("last", "last", np.arange(30), (1,), edges, bias, relu=True, mean=mean),
+        ),
+        flat=mean,
+    )
+    size = (20, 20)
+    tiles = load_kernel().wirings_max_tile(), load_kernel().wirings_max_shared_tile()
+    (schedule,) = make_plan(graph.pruned(size), size, 1, *tiles).levels[-1].schedules
+    assert (schedule.chunk["block_end"] - schedule.chunk["block_begin"]).max() > 1
+    agree(graph, size, 0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (14, 14), (28, 29), (56, 56), (113, 57), (112, 112)])
