@@ -61,7 +61,9 @@ def _build(source: Path, flags: Sequence[str]) -> Path:
                 name,
                 [str(source)],
                 extra_cflags=list(flags),
-                extra_ldflags=[flag for flag in flags if flag == "-pthread" or flag.startswith("-fsanitize")],
+                extra_ldflags=[
+                    flag for flag in flags if flag in ("-pthread", "-fopenmp") or flag.startswith("-fsanitize")
+                ],
                 build_directory=folder,
                 is_python_module=False,
             )
