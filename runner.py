@@ -8,32 +8,36 @@ from collections.abc import Sequence
 
 from genutil.cli import command_line, usage
 from genutil.errors import UserError
+from genutil.saved.sources import Sources
 
 
-def main(words: Sequence[str]) -> int:
-    """Do what the words of a command line ask for; the exit status.
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the words of a command line ask for, those of this process where none are given; the exit status.
 
     0: done. 2: a mistake of the user, told on standard error, or a failure in one of several experiments. 130:
     interrupted. 141: nobody reads the output any more.
     """
+    words = sys.argv[1:] if words is None else words
     try:
         if words and words[0] in command_line.COMMANDS:
             from genutil.cli import commands  # imports torch, which help and mistakes in settings do without
 
-            commands.run(words[0], words[1:])
+            commands.execute(words[0], words[1:])
             return 0
-        request = command_line.read(words)
-        if request.help:
-            print(usage.overview(), *([usage.all_keys()] if words else []), sep="\n\n", flush=True)
+        line = command_line.parse(words)
+        if line.help:
+            details = [usage.data_sets(), usage.all_keys()] if words else []
+            print(usage.overview(), *details, sep="\n\n", flush=True)
             return 0
-        if command_line.documents(request) > 1:
+        if command_line.documents(line) > 1:
             from genutil.cli.series import run_series
 
-            return run_series(request)
-        experiment = command_line.resolve(request)
+            return run_series(line)
+        sources = Sources()
+        experiment = command_line.resolve(line, sources=sources)
         from genutil.run import run  # imports torch, which help and mistakes in settings do without
 
-        run(experiment)
+        run(experiment, sources)
         return 0
     except UserError as mistake:
         print(mistake, file=sys.stderr)
@@ -46,4 +50,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

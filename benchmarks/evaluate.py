@@ -17,7 +17,6 @@ import gc
 import io
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -32,123 +31,33 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.compared_networks import EQUAL, PUBLISHED, equal_network, published_wiring
+from benchmarks.conditions import conditions
 from genutil.build import build_network as build_from
 from genutil.config import Experiment
-from genutil.saved import checkpoints
-from models import build_network
-from models.networks.mobilenetv1_like import MobileNetV1Like
+from genutil.errors import UserError
+from genutil.saved.loading import load_weights
+from genutil.saved.source import open_source
 from models.sparse import channel_graph, compile_graph
 from models.sparse.native import NativeGraph, load_kernel
 from models.sparse.torch_engines import PrunedGraph, import_dgl
 
 Run = Callable[[Tensor], Any]
 
-PUBLISHED = {
-    "x225": {"prune_rate": 0.775, "multiply_adds": 42.1e6, "parameters": 1.1e6, "accuracy": 60.9},
-    "x3": {"prune_rate": 0.7, "multiply_adds": 66.7e6, "parameters": 1.3e6, "accuracy": 65.0},
-    "x49": {"prune_rate": 0.51, "multiply_adds": 154e6, "parameters": 1.8e6, "accuracy": 70.4},
-}
-EQUAL = {
-    "x225": ("ShuffleNetV2 x0.5", "shufflenetv2", {"width_mult": 0.5}),
-    "x3": ("MobileNetV1 x0.5", "mobilenetv1", {"width_mult": 0.5, "image_size": 224}),
-    "x49": ("ShuffleNetV2 x1", "shufflenetv2", {"width_mult": 1.0}),
-}
-"""The dense network that is about as accurate."""
 COLUMNS = ("dense", "pruned", "dgl", "csr", "native", "onnx", "onnx equal", "deepsparse")
-BARS = {
-    "dgl": dict.fromkeys(PUBLISHED, 25),
-    "pruned": {"x225": 8, "x3": 8, "x49": 6},
-    "onnx": dict.fromkeys(PUBLISHED, 4),
-    "onnx equal": {"x225": 1.0, "x3": 1.0, "x49": 0.9},
-    "deepsparse": {"x225": 1.3, "x3": 1.3, "x49": 1.0},
-}
-"""How many times as fast as each column native should be."""
-
-
-# ------------------------------------------------------------------------------------------------- networks
-
-
-def published_wiring(name: str, classes: int = 1000, image_size: int = 224, seed: int = 0) -> MobileNetV1Like:
-    """A MobileNetV1-like network with random edges and weights, and as many live edges and nodes as a published one.
-
-    The edges are as many as its budget. The same share of every group of nodes is alive, chosen so that the live
-    multiply-adds at 224 pixels are the published ones; the outputs of the last stage follow from the parameters.
-    """
-    target = PUBLISHED[name]
-    low, high = 0.2, 1.0
-    for _ in range(12):
-        share = (low + high) / 2
-        torch.manual_seed(seed)
-        network = MobileNetV1Like(classes, image_size, "dnw", target["prune_rate"])
-        _keep_alive(network, share, target["parameters"])
-        cost = sum(count.multiply_adds for count in channel_graph(network).counts((224, 224)))
-        if classes != 1000 or image_size <= 64:  # the share that a network of 1000 classes and 224 pixels has
-            return _keep_alive(network, _SHARE[name], target["parameters"])
-        low, high = (share, high) if cost < target["multiply_adds"] else (low, share)
-    return network
-
-
-_SHARE = {"x225": 0.5, "x3": 0.62, "x49": 0.84}
-
-
-def _keep_alive(network: MobileNetV1Like, share: float, parameters: float) -> MobileNetV1Like:
-    """Puts all edges between a share of the nodes, at random; every one of those has an input and an output."""
-    stages = list(network.layers)
-    edges = sum(stage.graph.wiring.kept for stage in stages)
-    sources = sum(stage.in_channels + stage.out_channels * (stage.blocks - 1) for stage in stages)
-    outputs = int((parameters - edges - 9 * share * sources) / 1000)
-    alive = _some(stages[0].in_channels, share)
-    for i, stage in enumerate(stages):
-        groups = [alive, *(_some(stage.out_channels, share) for _ in range(stage.blocks - 1))]
-        last = i == len(stages) - 1
-        alive = _some(stage.out_channels, outputs / stage.out_channels if last else share)
-        rows, columns = torch.cat([*groups[1:], alive]), torch.cat(groups)
-        graph = stage.graph
-        allowed = graph.layout.from_matrix(rows[:, None] & columns[None]) & True
-        places = allowed.nonzero().flatten()
-        chosen = _covering(graph.layout, places, rows, columns, graph.wiring.kept)
-        weight = torch.zeros(graph.layout.possible)
-        values = torch.randn(graph.wiring.kept)
-        weight[chosen] = values + values.sign() * 0.1
-        graph.weight.data = weight / (graph.wiring.kept / int(rows.sum())) ** 0.5
-    _shake_norms(network)
-    return network.eval()
-
-
-def _some(nodes: int, share: float) -> Tensor:
-    mask = torch.zeros(nodes, dtype=torch.bool)
-    mask[torch.randperm(nodes)[: max(1, round(share * nodes))]] = True
-    return mask
-
-
-def _covering(layout: Any, places: Tensor, rows: Tensor, columns: Tensor, k: int) -> Tensor:
-    """k of the places, among them one in every chosen row and column of the matrix."""
-    index = torch.full((layout.possible,), -1, dtype=torch.int64)
-    index[places] = places
-    matrix = layout.to_matrix(index + 1) - 1
-    order = places[torch.randperm(len(places))]
-    rank = torch.full((layout.possible,), layout.possible, dtype=torch.int64)
-    rank[order] = torch.arange(len(order))
-    ranks = torch.where(matrix >= 0, rank[matrix.clamp(min=0)], layout.possible)
-    first = torch.cat([ranks.min(1).values[rows], ranks.min(0).values[columns]]).unique()
-    rest = torch.ones(len(order), dtype=torch.bool)
-    rest[first] = False
-    return torch.cat([order[first], order[rest.nonzero().flatten()][: k - len(first)]])
-
-
-def _shake_norms(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.data.uniform_(0.5, 1.5)
-            module.bias.data.normal_(0, 0.3)
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-
-
-def equal_network(name: str) -> nn.Module:
-    """The dense network of about the same accuracy, untrained."""
-    _, model, arguments = EQUAL[name]
-    return build_network(model, classes=1000, **arguments).eval()
+AIMS: list[dict[str, Any]] = [
+    {"column": "dgl", "wirings": dict.fromkeys(PUBLISHED, 25)},
+    {"column": "pruned", "wirings": {"x225": 8, "x3": 8, "x49": 6}},
+    {"column": "onnx", "wirings": dict.fromkeys(PUBLISHED, 4)},
+    {
+        "column": "onnx equal",
+        "wirings": {"x225": 1.0, "x3": 1.0, "x49": 0.9},
+        "batches": {"x225": 1.2, "x3": 1.2, "x49": 0.9},
+    },
+    {"column": "deepsparse", "wirings": {"x225": 1.3, "x3": 1.3, "x49": 1.0}},
+]
+"""How many times as fast as each column native should be at 224 pixels; `batches`: of more than one image, where that
+differs."""
 
 
 # ------------------------------------------------------------------------------------------------- columns
@@ -357,6 +266,14 @@ def _gpu_seconds(call: Run, images: Tensor, calls: int = 20) -> float:
 # ------------------------------------------------------------------------------------------------- printing
 
 
+def aim(cell: dict[str, Any], column: str) -> float | None:
+    """How many times as fast as a column native should be in a cell, where that was said."""
+    said = next((entry for entry in AIMS if entry["column"] == column), None)
+    if said is None or cell["image_size"] != 224:
+        return None
+    return said["batches" if cell["batch"] > 1 and "batches" in said else "wirings"].get(cell["wiring"])
+
+
 def print_cell(cell: dict[str, Any]) -> None:
     head = (
         f"{cell['wiring']}, {cell['image_size']}x{cell['image_size']}, batch {cell['batch']}, {cell['threads']} threads"
@@ -368,19 +285,10 @@ def print_cell(cell: dict[str, Any]) -> None:
         ratio = cell.get("ratio_to_native", {}).get(name)
         if ratio:
             line += f"   native is {ratio['median']:.2f} times as fast [{ratio['low']:.2f}, {ratio['high']:.2f}]"
-            bar = BARS.get(name, {}).get(cell["wiring"])
-            if bar and cell["image_size"] == 224:
-                bar = 1.2 if name == "onnx equal" and cell["batch"] > 1 and bar == 1.0 else bar
-                line += f", bar {bar}: {'reached' if ratio['median'] >= bar else 'MISSED'}"
+            wanted = aim(cell, name)
+            if wanted:
+                line += f", aim {wanted}: {'reached' if ratio['median'] >= wanted else 'MISSED'}"
         print(line, flush=True)
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:
@@ -420,9 +328,8 @@ def main() -> None:
                 print(f"  {column}: built in {price['build_s']:.2f} s, {price['memory_mib']:.0f} MiB")
         gpu = gpu_cells(networks, args.repeats) if torch.cuda.is_available() else []
     result = {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
+        "measured": conditions(),
+        "aims": AIMS,
         "equal_accuracy": {name: EQUAL[name][0] for name in args.wirings},
         "cells": cells,
         "built": built,
@@ -435,12 +342,13 @@ def main() -> None:
 
 def _trained(path: Path) -> tuple[nn.Module, int]:
     """The network of a checkpoint of ours and the size of its images."""
-    saved = checkpoints.read_settings(path)
-    if saved is None:
-        raise SystemExit(f"{path} is no checkpoint of this program.")
-    experiment = Experiment.from_saved(saved, {})
-    network = build_from(experiment).eval()
-    checkpoints.load_weights(path, network)
+    try:
+        source = open_source(path)
+        experiment = Experiment.from_saved(source.settings(), {})
+        network = build_from(experiment).eval()
+        load_weights(source, network)
+    except UserError as mistake:
+        raise SystemExit(str(mistake)) from mistake
     return network, experiment.image_size
 
 

@@ -1,7 +1,7 @@
 """A training step of a randomly wired network, against the same network run node by node.
 
-    python benchmarks/randwire.py [--regime my_small_regime] [--channels 78] [--batch 100] [--threads 2] [--repeats 5]
-                                  [--node-inputs ancestors] [--dropout 0.2] [--device cpu] [--json FILE]
+    python benchmarks/randwire.py [--regime tensorflow_small_cifar] [--channels 78] [--batch 100] [--threads 2]
+                                  [--repeats 5] [--node-inputs ancestors] [--dropout 0.2] [--device cpu] [--json FILE]
 
 `plain` is the textbook form: for each node the sum of weight * input over its edges, ReLU, convolutions, BN, dropout,
 all with autograd's own operations. `plain, channels_last` changes the memory format alone. `ours` is the network as it
@@ -31,8 +31,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.conditions import conditions
 from models.networks.random_graphs import draw_stages
-from models.networks.randwire import Node, RandomStage, RandWire, make_regime, random_stages
+from models.networks.randwire import Node, RandomStage, RandWire
+from models.networks.randwire_regimes import make_regime, random_stages
 
 FORMS = ("plain", "plain, channels_last", "ours")
 
@@ -156,7 +158,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         form: [taken / ours for taken, ours in zip(seconds[form], seconds["ours"], strict=True)] for form in FORMS
     }
     return {
-        "torch": torch.__version__,
+        "measured": conditions(),
         "device": args.device,
         "threads": args.threads,
         "float64_difference": gap,
@@ -224,7 +226,7 @@ def print_step(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--regime", default="my_small_regime")
+    parser.add_argument("--regime", default="tensorflow_small_cifar")
     parser.add_argument("--channels", type=int, default=78)
     parser.add_argument("--node-inputs", choices=["predecessors", "ancestors"])
     parser.add_argument("--dropout", type=float)

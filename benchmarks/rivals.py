@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.conditions import conditions
 from genutil.config import Experiment
 from genutil.run import run
 from genutil.settings import app_files
+from genutil.settings.layers import Layer, merge
 from genutil.training.schedules import make_schedule
 
 RULES = ("dnw", "gradual_magnitude", "set", "rigl", "str")
@@ -57,7 +57,7 @@ def result(experiment: Experiment) -> dict[str, Any]:
     """What one run gives, in short."""
     found = run(experiment)
     keys = ("top1", "top5", "loss", "edges")
-    return {"str_decay": experiment.str_decay if experiment.graph == "str" else None} | {
+    return {"str_decay": experiment.str_decay if experiment.wiring == "str" else None} | {
         key: found[key] for key in keys
     }
 
@@ -109,11 +109,12 @@ def main() -> None:
     for rule in args.rules:
         with tempfile.TemporaryDirectory() as folder:
             places = {"save_dir": f"{folder}/checkpoints", "log_dir": f"{folder}/runs"}
-            experiment = Experiment.from_settings({**settings, **places, "graph": rule})
+            stated = merge([Layer(settings), Layer({**places, "wiring": rule})])
+            experiment = Experiment.from_settings(stated)
             results[rule] = searched(experiment, args.searches) if rule == "str" else result(experiment)
         if args.json:
             recipe = {key: value for key, value in own.items() if key != "data_dir"} | RECIPE
-            whole = {"torch": torch.__version__, "app": APP, "recipe": recipe, "results": results}
+            whole = {"measured": conditions(), "app": APP, "recipe": recipe, "results": results}
             args.json.write_text(json.dumps(whole, indent=1) + "\n")
     print(*(line(rule, found) for rule, found in results.items()), sep="\n")
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.conditions import conditions
 from models.wirings.selection import keep_largest
 
 ROWS, COLUMNS, KEPT = 3072, 2816, 72_991
@@ -65,7 +66,7 @@ def measure(repeats: int) -> dict[str, Any]:
     ours = seconds["keep_largest"]
     ratios = {n: statistics.median(t / o for t, o in zip(s, ours, strict=True)) for n, s in seconds.items()}
     return {
-        "torch": torch.__version__,
+        "measured": conditions(),
         "threads": torch.get_num_threads(),
         "entries": ROWS * COLUMNS,
         "kept": KEPT,

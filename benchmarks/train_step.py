@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.conditions import conditions
 from models.networks.mobilenetv1_like import MobileNetV1Like, WiredStage
 from models.wirings.rules import Graph, graphs
 
@@ -126,7 +127,7 @@ def measure(batch: int, image_size: int, repeats: int) -> dict[str, Any]:
         chosen.append(selection_seconds(network))
     ratios = [p / o for p, o in zip(seconds["plain"], seconds["ours"], strict=True)]
     return {
-        "torch": torch.__version__,
+        "measured": conditions(),
         "threads": torch.get_num_threads(),
         "batch": batch,
         "image_size": image_size,

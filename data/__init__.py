@@ -1,184 +1,31 @@
 """Data sets, augmentation and loaders. Knows nothing of models."""
 
+# Importing this package loads nothing heavy: the names of data sets, normalisations, checksums and the wire format of
+# protocol buffers are to be had without torch. What needs torch is imported when it is first asked for.
+
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from data.registry import SETS, DataSet
 
-from data import digits, folders, records, torchvision_sets
-from data.augmentation import Augmentation
-from data.batches import Batch, Loader, Settings
-from data.memory import MemoryLoader
-from data.sources import Images, ImageSet, MemoryImages, Request
-from data.splits import stratified_split
-from data.steps import Place, Steps
-from data.streams import StreamLoader
+if TYPE_CHECKING:
+    from data.batches import Batch, Loader
+    from data.loading import Data, find, load
 
-__all__ = ["SETS", "Batch", "Data", "Loader", "find", "load"]
+__all__ = ["SETS", "Batch", "Data", "DataSet", "Loader", "find", "load"]
 
-SETS: dict[str, Callable[[Request], ImageSet]] = {
-    "digits": digits.read,
-    "cifar10": torchvision_sets.cifar10,
-    "cifar100": torchvision_sets.cifar100,
-    "mnist": torchvision_sets.mnist,
-    "imagenet": folders.imagenet,
-    "records": records.read,
+_PLACES = {
+    "Batch": "data.batches",
+    "Loader": "data.batches",
+    "Data": "data.loading",
+    "find": "data.loading",
+    "load": "data.loading",
 }
-"""The data sets with a name; any other name is that of a folder in the data directory, of record files or of images."""
-
-VALIDATION_SEED = 2019
 
 
-@dataclass(frozen=True)
-class Data:
-    """A data set ready for one process: loaders and what the images are. mean and std are of each channel."""
-
-    train: Loader
-    validation: Loader | None
-    test: Loader
-    class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def classes(self) -> int:
-        return len(self.class_names)
-
-    @property
-    def channels(self) -> int:
-        return len(self.mean)
-
-    @property
-    def skipped(self) -> int:
-        """Unreadable files that this process has left out so far."""
-        return sum(loader.skipped for loader in (self.train, self.validation, self.test) if loader)
-
-
-def load(
-    name: str,
-    data_dir: str | Path | None = None,
-    *,
-    image_size: int | None = None,
-    in_channels: int | None = None,
-    batch_size: int = 128,
-    test_batch_size: int | None = None,
-    workers: int = 4,
-    seed: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    device: torch.device | str = "cpu",
-    download: bool = True,
-    verify: bool = True,
-    augment: bool = True,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    validation_share: float = 0.0,
-    skip_unreadable: bool = False,
-    standardise: bool = False,
-    train_records: str | None = None,
-    test_records: str | None = None,
-    label_offset: int | None = None,
-) -> Data:
-    """The data set `name`, from <data_dir>/<name>, for process `rank` of `world_size`.
-
-    Batches have `batch_size` images (`test_batch_size` in evaluation) over all processes. `image_size` in
-    pixels and `in_channels` are the data set's own where absent, `mean` and `std` (of each channel, images
-    in 0..1) too. `validation_share` of each class's training images is held out as `Data.validation`,
-    always the same ones. `download` fetches CIFAR and MNIST where absent: of several processes on a
-    machine, let one call this first. `verify` compares their md5 sums with the published ones; CIFAR's
-    files are pickles, so that reading those that are trusted without can run code. `standardise`
-    normalises every image by its own mean and deviation. TFRecord files are read where <data_dir>/<name> holds
-    them, or where `name` is records and `train_records` and `test_records` say which (a file, a folder, a
-    pattern; relative to `data_dir` where there is no such path); `label_offset` is the number that their labels
-    count from.
-
-    Raises FileNotFoundError where the data set is not there, ValueError where it is not as it should be or
-    does not fit the arguments. Loaders raise ValueError at the first image that cannot be read.
-    """
-    directory = None if data_dir is None else Path(data_dir).expanduser()
-    given = train_records, test_records, label_offset
-    image_set = find(Request(name, directory, in_channels, download, verify, *given))
-    channels = _channels(name, image_set, in_channels)
-    mean = _per_channel("mean", mean, image_set.mean, channels)
-    std = _per_channel("std", std, image_set.std, channels)
-    if min(std) <= 0:
-        raise ValueError(f"std must be positive, not {list(std)}")
-    device = torch.device(device)
-    settings = Settings(
-        image_size=image_size or image_set.image_size,
-        mean=torch.tensor(mean, device=device).view(-1, 1, 1),
-        std=torch.tensor(std, device=device).view(-1, 1, 1),
-        device=device,
-        seed=seed,
-        workers=workers,
-        skip_unreadable=skip_unreadable,
-        standardise=standardise,
-    )
-    place = Place(rank, world_size)
-    train, held = _split(image_set.train.labels, validation_share)
-    everything = torch.arange(len(image_set.test.labels))
-
-    def evaluating(images: Images, indices: Tensor) -> Loader:
-        steps = Steps(len(indices), test_batch_size or batch_size, place, training=False)
-        return _loader(images, indices, steps, settings)
-
-    training = Steps(len(train), batch_size, place, training=True)
-    return Data(
-        train=_loader(image_set.train, train, training, settings, image_set.augmentation if augment else None),
-        validation=evaluating(image_set.train, held) if validation_share else None,
-        test=evaluating(image_set.test, everything),
-        class_names=tuple(image_set.class_names),
-        mean=mean,
-        std=std,
-    )
-
-
-def find(request: Request) -> ImageSet:
-    """The data set that a request names. Raises as `load`."""
-    if request.name in SETS:
-        return SETS[request.name](request)
-    if request.data_dir is not None and not request.folder.is_dir():
-        raise ValueError(
-            f"there is no data set {request.name}: its name is one of {', '.join(SETS)}, "
-            f"or that of a folder with {request.folder}/{{train,val}}/<class>/<image>"
-        )
-    if request.data_dir is not None and records.holds_records(request.folder):
-        return records.read(request)
-    return folders.any_folder(request)
-
-
-def _channels(name: str, image_set: ImageSet, wanted: int | None) -> int:
-    own = image_set.train.channels
-    if wanted not in (None, own) and own != 1:
-        raise ValueError(f"the images of {name} have {own} channels, not in_channels {wanted}")
-    return wanted or own
-
-
-def _per_channel(what: str, given: Sequence[float] | None, own: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """The set's own figures, a grey set's repeated, unless some are given."""
-    if given is None:
-        return own if len(own) == channels else own * channels
-    if len(given) != channels:
-        raise ValueError(f"{what} has {len(given)} numbers for images of {channels} channel(s)")
-    return tuple(given)
-
-
-def _split(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    if share == 0:
-        return torch.arange(len(labels)), torch.arange(0)
-    return stratified_split(labels, share, VALIDATION_SEED)
-
-
-def _loader(
-    images: Images,
-    indices: Tensor,
-    steps: Steps,
-    settings: Settings,
-    augmentation: Augmentation | None = None,
-) -> Loader:
-    kind = MemoryLoader if isinstance(images, MemoryImages) else StreamLoader
-    return kind(images, indices, steps, settings, augmentation)
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)

@@ -7,6 +7,7 @@ import torch
 from data.augmentation import PadCropFlip
 from data.sources import ImageSet, MemoryImages, Request
 from data.splits import stratified_split
+from data.statistics import DIGITS
 
 HELD_OUT_SHARE = 0.2
 HELD_OUT_SEED = 8
@@ -29,8 +30,8 @@ def read(request: Request) -> ImageSet:
         test=images.subset(test),
         class_names=[str(name) for name in digits.target_names],
         image_size=8,
-        mean=(0.305,),
-        std=(0.376,),
+        mean=DIGITS.mean,
+        std=DIGITS.std,
         # a shift by a pixel; a mirrored 2 or 5 would be another sign
         augmentation=PadCropFlip(pad=1, flip=False),
     )

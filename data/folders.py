@@ -13,10 +13,10 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from data.augmentation import ResizedCropFlip
 from data.sources import ImageSet, Request, UnreadableImageError
+from data.statistics import IMAGENET
 
 IMAGE_SIZE = 224
 MODES = {1: "L", 3: "RGB"}
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class PackedNames(Sequence[str]):
@@ -95,9 +95,7 @@ def _read(request: Request, advice: str) -> ImageSet:
             )
     sources = FolderImages(train, channels), FolderImages(test, channels)
     _check_same_classes(request.folder, *sources)
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
-    if channels == 1:
-        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    mean, std = IMAGENET if channels == 3 else IMAGENET.grey()
     return ImageSet(
         *sources,
         class_names=sources[0].class_names,

@@ -14,9 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import crc32c
 from tfrecord import example_pb2
 from tfrecord.writer import TFRecordWriter
+
+from data.checksums import masked_crc32c
+from data.wire_format import WireFormatError, fields, varint
 
 HEAD, TAIL = 12, 4
 Features = Mapping[str, tuple[Any, str]]
@@ -28,12 +30,6 @@ class Frame(NamedTuple):
 
     offset: int
     length: int
-
-
-def masked_crc(data: bytes | memoryview) -> int:
-    """The CRC32C of the data, rotated and shifted as TFRecord stores it."""
-    crc = crc32c.crc32c(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def frames(path: Path) -> Iterator[tuple[Frame, memoryview]]:
@@ -66,7 +62,7 @@ def _frame(path: Path, view: memoryview, start: int, size: int) -> Frame:
     if size - start < HEAD:
         raise ValueError(f"{path} is cut short: its last record begins at byte {start} and has {size - start} bytes")
     length, crc = struct.unpack_from("<QI", view, start)
-    if masked_crc(bytes(view[start : start + 8])) != crc:
+    if masked_crc32c(bytes(view[start : start + 8])) != crc:
         what = "is no TFRecord file" if start == 0 else "is damaged"
         raise ValueError(f"{path} {what}: the length of the record at byte {start} does not fit its checksum")
     if start + HEAD + length + TAIL > size:
@@ -80,7 +76,7 @@ def read_record(path: str | Path, frame: Frame) -> bytes:
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123  called for every image
         data = os.pread(file.fileno(), frame.length + TAIL, frame.offset)
     whole = len(data) == frame.length + TAIL
-    if not whole or masked_crc(memoryview(data)[:-TAIL]) != int.from_bytes(data[-TAIL:], "little"):
+    if not whole or masked_crc32c(memoryview(data)[:-TAIL]) != int.from_bytes(data[-TAIL:], "little"):
         raise ValueError(f"{path} is damaged: the record at byte {frame.offset - HEAD} does not fit its checksum")
     return data[:-TAIL]
 
@@ -105,54 +101,25 @@ def find_int(data: memoryview, key: bytes) -> int | None:
     Raises ValueError where the bytes are no tf.train.Example.
     """
     try:
-        for field, features in _fields(data):
-            for entry_field, entry in _fields(features) if field == 1 else ():
-                parts = dict(_fields(entry)) if entry_field == 1 else {}
+        for field, features in fields(data):
+            for entry_field, entry in fields(features) if field == 1 else ():
+                parts = dict(fields(entry)) if entry_field == 1 else {}
                 if parts.get(1) == key:
                     return _first_int(parts[2])
-    except (IndexError, KeyError, TypeError, StopIteration) as error:
+    except (WireFormatError, KeyError, TypeError, StopIteration) as error:
         raise ValueError("it is no tf.train.Example") from error
     return None
 
 
 def _first_int(feature: memoryview) -> int:
     """Of a Feature whose kind is an Int64List (field 3), packed or not."""
-    values = dict(_fields(feature))[3]
-    kind, value = next(iter(_fields(values)))
+    values = dict(fields(feature))[3]
+    kind, value = next(iter(fields(values)))
     if isinstance(value, memoryview):
-        value, _ = _varint(value, 0)
-    if kind != 1 or value >= 1 << 64:
+        value, _ = varint(value, 0)
+    if kind != 1:
         raise TypeError(f"the number {value} in field {kind}")
     return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
-    """The fields of a protobuf message: number, and an integer or the bytes of a part (views: nothing is copied)."""
-    place = 0
-    while place < len(message):
-        tag, place = _varint(message, place)
-        number, kind = tag >> 3, tag & 7
-        if kind == 0:
-            value, place = _varint(message, place)
-            yield number, value
-        elif kind == 2:
-            length, place = _varint(message, place)
-            if place + length > len(message):
-                raise IndexError("a part reaches beyond its message")
-            yield number, message[place : place + length]
-            place += length
-        else:
-            raise TypeError(f"wire type {kind}")
-
-
-def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[place]
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 128:
-            return value, place
 
 
 def write_records(path: Path, records: Iterable[Features]) -> int:

@@ -24,9 +24,10 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from data.augmentation import PadCropFlip, ResizedCropFlip
-from data.folders import IMAGENET_MEAN, IMAGENET_STD, MODES, PackedNames
+from data.folders import MODES, PackedNames
 from data.record_files import HEAD, Frame, find_int, frames, parse, read_record
 from data.sources import ImageSet, MemoryImages, Request, UnreadableImageError
+from data.statistics import IMAGENET
 
 LABELS = {b"label": "raw", b"image/class/label": "encoded"}
 TRAIN, TEST = ("train",), ("validation", "val", "test")
@@ -303,9 +304,7 @@ def _in_memory(source: RecordImages, shape: torch.Size) -> MemoryImages | None:
 def _encoded(request: Request, indices: tuple[Index, Index], described: dict[str, Any]) -> ImageSet:
     offset = 1 if request.label_offset is None else request.label_offset
     channels = request.in_channels or 3
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
-    if channels == 1:
-        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    mean, std = IMAGENET if channels == 3 else IMAGENET.grey()
     return ImageSet(
         *(RecordImages(index, channels, offset) for index in indices),
         class_names=_class_names(indices, offset, described),

@@ -1,6 +1,6 @@
 """What a data set is before any loader: images, in memory or read one at a time, and constants.
 
-A new kind of data is a function from a `Request` to an `ImageSet`, named in `data.SETS`. Its images are
+A new kind of data is a function from a `Request` to an `ImageSet`, an entry of `data.SETS`. Its images are
 either `MemoryImages`, where all fit, or a `Source`, which gives their labels and the decoded image of an
 index. Order, batches, processes, augmentation and normalisation belong to the loaders and are the same for
 all.

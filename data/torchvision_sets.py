@@ -12,8 +12,10 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, VisionDataset
 from torchvision.datasets.utils import check_integrity
 
+from data import statistics
 from data.augmentation import PadCropFlip
 from data.sources import ImageSet, MemoryImages, Request
+from data.statistics import Normalisation
 
 MNIST_FILES = {
     "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -25,14 +27,12 @@ MNIST_FILES = {
 
 def cifar10(request: Request) -> ImageSet:
     """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 images 32x32, 10 classes."""
-    mean, std = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
-    return _read_cifar(request, CIFAR10, mean, std)
+    return _read_cifar(request, CIFAR10, statistics.CIFAR10)
 
 
 def cifar100(request: Request) -> ImageSet:
     """CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 images 32x32, 100 classes."""
-    mean, std = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
-    return _read_cifar(request, CIFAR100, mean, std)
+    return _read_cifar(request, CIFAR100, statistics.CIFAR100)
 
 
 def mnist(request: Request) -> ImageSet:
@@ -46,13 +46,13 @@ def mnist(request: Request) -> ImageSet:
         test=_images(test.data.numpy()[..., None], test.targets),
         class_names=[str(digit) for digit in range(10)],
         image_size=28,
-        mean=(0.1307,),
-        std=(0.3081,),
+        mean=statistics.MNIST.mean,
+        std=statistics.MNIST.std,
         augmentation=PadCropFlip(pad=2, flip=False),
     )
 
 
-def _read_cifar(request: Request, kind: type[CIFAR10], mean: tuple[float, ...], std: tuple[float, ...]) -> ImageSet:
+def _read_cifar(request: Request, kind: type[CIFAR10], normalisation: Normalisation) -> ImageSet:
     root = request.folder
     listed = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
     files = {f"{kind.base_folder}/{name}": md5 for name, md5 in listed}
@@ -64,8 +64,8 @@ def _read_cifar(request: Request, kind: type[CIFAR10], mean: tuple[float, ...], 
         test=_images(test.data, test.targets),
         class_names=list(train.classes),
         image_size=32,
-        mean=mean,
-        std=std,
+        mean=normalisation.mean,
+        std=normalisation.std,
         augmentation=PadCropFlip(pad=4, flip=True),
     )
 

@@ -20,11 +20,12 @@ from genutil import model_profiling
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.evaluation.batches import First
-from genutil.saved import checkpoints, graph_files
+from genutil.saved import graph_files, loading
+from genutil.saved.sources import Sources
 from genutil.system.randomness import reseed
 from genutil.training.optimizers import make_optimizer
 from genutil.training.progress import Progress
-from models.wirings.rules import WIRINGS, fix_graph, graphs
+from models.wirings.graph import fix_graph, graphs
 from models.wirings.wire import wire
 
 
@@ -47,7 +48,13 @@ class Parts:
     progress: Progress | None = None
 
 
-def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Callable[[str], None]) -> Parts:
+def build(
+    experiment: Experiment,
+    fabric: Fabric,
+    device: torch.device,
+    say: Callable[[str], None],
+    sources: Sources | None = None,
+) -> Parts:
     """Make the parts of a run: network, weights, data, optimizer.
 
     Args:
@@ -55,20 +62,22 @@ def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Cal
         fabric: of the run.
         device: where the parts are to be.
         say: prints a line.
+        sources: the checkpoints of the run, where some of them are open.
 
     Raises:
         UserError: one of them cannot be made, or they do not fit one another.
     """
+    sources = sources or Sources()
     if experiment.evaluate and not experiment.profile and not experiment.resume:
         raise UserError("There is nothing to evaluate: --evaluate needs --resume CHECKPOINT.")
-    source = experiment.resume or experiment.init_from
-    if source:
-        experiment = experiment.but(**checkpoints.foreign_settings(source))
-    experiment = graph_files.resolve(experiment)
+    checkpoint = experiment.resume or experiment.init_from
+    if checkpoint:
+        experiment = experiment.but(**sources.open(checkpoint).network_settings())
+    experiment = graph_files.resolve(experiment, sources)
     for notice in graph_files.notices(experiment):
         say(notice)
     network = build_network(experiment).to(device).train(experiment.trains)
-    _load_weights(experiment, network, say)
+    _load_weights(experiment, sources, network, say)
     parts = Parts(experiment, network)
     if not experiment.profile:
         parts.data = load_data(experiment, fabric, device)
@@ -77,7 +86,7 @@ def build(experiment: Experiment, fabric: Fabric, device: torch.device, say: Cal
         parts.optimizer = make_optimizer(experiment, network)
         parts.progress = Progress(len(parts.data.train))
         if experiment.resume:
-            saved = checkpoints.resume(experiment.resume, fabric, network, parts.optimizer)
+            saved = loading.resume(sources.open(experiment.resume), fabric, network, parts.optimizer)
             parts.progress.restore(saved, experiment.resume)
         if experiment.profiles and fabric.global_rank == 0:
             profile(parts)  # so that what cannot be profiled at the end is told at the start
@@ -99,42 +108,35 @@ def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
         raise UserError(f"{experiment.model} takes images of 3 channels, not {experiment.in_channels}.")
     settings = {name: value for name, value in experiment.to_dict().items() if value is not None}
     values = {**settings, "classes": experiment.output_size, **changes}
+    arguments = {name: values[name] for name in known if name in values}
+    wires_itself = "wiring" in known
     reseed(experiment.seed, "initial weights")
     with _as_user_error():
-        network = models.build_network(experiment.model, **{name: values[name] for name in known if name in values})
-        if "graph" not in known and experiment.graph != "complete":
+        if wires_itself:
+            return models.build_network(experiment.model, **arguments, **experiment.rule_options)
+        network = models.build_network(experiment.model, **arguments)
+        if experiment.wiring != "complete":
             wire(
                 network,
-                experiment.graph,
+                experiment.wiring,
                 experiment.prune_rate,
                 skip=experiment.dense_layers,
                 budget=experiment.budget,
-                **_wiring_options(experiment),
+                **experiment.rule_options,
             )
         return network
-
-
-def _wiring_options(experiment: Experiment) -> dict[str, Any]:
-    """The arguments that the experiment's wiring takes beside the prune rate."""
-    values = {
-        "rho": experiment.rho,
-        "interval": experiment.wiring_interval,
-        "begin": experiment.wiring_begin,
-        "end": experiment.wiring_end,
-        "fraction": experiment.wiring_fraction,
-        "initial": experiment.str_initial,
-        "decay": experiment.str_decay,
-    }
-    known = inspect.signature(WIRINGS[experiment.graph]).parameters
-    return {name: value for name, value in values.items() if name in known}
 
 
 def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> Data:
     """The data of an experiment for this process.
 
     Raises:
-        UserError: they are missing, damaged, or do not fit the network.
+        UserError: they are missing, damaged, or do not fit the network; that is told before they are fetched where the
+            table of data sets has their number of classes.
     """
+    named = data_sets.SETS.get(experiment.data)
+    if named and named.classes is not None:
+        _check_classes(experiment, named.classes)
     with _as_user_error():
         loaded = data_sets.load(
             experiment.data,
@@ -160,17 +162,21 @@ def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> D
             test_records=experiment.test_records,
             label_offset=experiment.label_offset,
         )
-    if loaded.classes != experiment.output_size:
-        raise UserError(
-            f"{experiment.data} has {loaded.classes} classes and the network {experiment.output_size} outputs: "
-            f"set output_size to {loaded.classes}."
-        )
+    _check_classes(experiment, loaded.classes)
     return loaded if experiment.only_batches is None else _shortened(loaded, experiment.only_batches)
 
 
+def _check_classes(experiment: Experiment, classes: int) -> None:
+    if classes != experiment.output_size:
+        raise UserError(
+            f"{experiment.data} has {classes} classes and the network {experiment.output_size} outputs: "
+            f"set output_size to {classes}."
+        )
+
+
 def _shortened(data: Data, batches: int) -> Data:
-    parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    return replace(data, **{name: First(loader, batches) for name, loader in parts.items() if loader is not None})
+    validation = data.validation and First(data.validation, batches)
+    return replace(data, train=First(data.train, batches), validation=validation, test=First(data.test, batches))
 
 
 def profile(parts: Parts) -> model_profiling.Profile:
@@ -184,22 +190,23 @@ def profile(parts: Parts) -> model_profiling.Profile:
         return model_profiling.profile(parts.network, experiment.image_size, experiment.in_channels)
 
 
-def _load_weights(experiment: Experiment, network: nn.Module, say: Callable[[str], None]) -> None:
+def _load_weights(experiment: Experiment, sources: Sources, network: nn.Module, say: Callable[[str], None]) -> None:
     """Give the network the weights that the run starts from. Resuming training does so with all else (`build`)."""
     if experiment.resume:
         if not experiment.trains:
-            checkpoints.load_weights(experiment.resume, network)
+            loading.load_weights(sources.open(experiment.resume), network)
     elif experiment.init_from:
-        fresh = checkpoints.start_from(experiment.init_from, network, lambda: _classifier(experiment, network))
+        source = sources.open(experiment.init_from)
+        fresh = loading.start_from(source, network, lambda: _classifier(experiment, network))
         if fresh:
             say(f"{experiment.init_from} has another number of classes: {', '.join(fresh)} start afresh.")
     elif experiment.use_graph:
         wirings = [f"{name}.wiring." for name, _ in graphs(network)]
         own = [name for name in network.state_dict() if name.startswith(tuple(wirings))]
-        checkpoints.load_weights(experiment.use_graph, network, keep=own)
+        loading.load_weights(sources.open(experiment.use_graph), network, keep=own)
         fix_graph(network)
         if experiment.use_init:
-            checkpoints.load_weights(experiment.use_init, network, keep=own)
+            loading.load_weights(sources.open(experiment.use_init), network, keep=own)
 
 
 def _classifier(experiment: Experiment, network: nn.Module) -> set[str]:

@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.networks.mobilenetv1_like import MobileNetV1Like, WiredLinear, WiredStage
+from models.inspection import Call, evaluating, recorded_calls
+from models.protocols import HasCountOf2019
 from models.sparse import ChannelGraph, channel_graphs
-from models.sparse.from_network import evaluating
 from models.sparse.graph import Level, Size
-from models.wirings.rules import Graph, Wiring, graphs
+from models.wirings.rules import Graph, LayerGraph, Wiring, graphs
 
 _COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -63,7 +63,7 @@ class Profile:
     """The cost of a network for one image.
 
     Attributes:
-        parameters: by the count of 2019 for a MobileNetV1-like network; else all trainable ones, of wired layers the
+        parameters: by the count of 2019 where the network has one; else all trainable ones, of wired layers the
             acting edges.
         multiply_adds: by the count of 2019, or those of every conv and linear layer, of wired ones the live edges.
         live_parameters, live_multiply_adds: of live edges and nodes, without biases and norms.
@@ -125,8 +125,9 @@ def profile(network: nn.Module, image_size: int, in_channels: int = 3) -> Profil
     else:
         layers = list(_parts(network, parts, torch.randn(1, in_channels, image_size, image_size)))
     live = sum(layer.parameters for layer in layers), sum(layer.multiply_adds for layer in layers)
-    if isinstance(network, MobileNetV1Like):
-        return Profile(image_size, "2019", *count_2019(network, image_size), *live, layers)
+    if isinstance(network, HasCountOf2019):
+        with evaluating(network):
+            return Profile(image_size, "2019", *network.count_2019(image_size), *live, layers)
     return Profile(image_size, "exact", acting_parameters(network), live[1], *live, layers)
 
 
@@ -149,35 +150,6 @@ def live_nodes(network: nn.Module) -> int | None:
     return total
 
 
-def count_2019(network: MobileNetV1Like, image_size: int) -> tuple[int, int]:
-    """Parameters and multiply-adds as the code of 2019 counted them, at any image size.
-
-    Edges count as the budget, a real number, whether or not they act; nodes count where they have an output edge in
-    their own stage; the last pool and the classifier count the last stage's outputs that have an input edge.
-    """
-    side = -(-image_size // network.conv1.stride[0])
-    parameters = multiply_adds = 0
-    alive = 0
-    for index, stage in enumerate(network.layers):
-        assert isinstance(stage, WiredStage)
-        acting = stage.graph.matrix() != 0
-        with_output, with_input = acting.any(dim=0), acting.any(dim=1)
-        if index == 0:
-            stem = 9 * network.conv1.in_channels * int(with_output[: stage.in_channels].sum())
-            parameters, multiply_adds = stem, stem * side * side
-        side = -(-side // stage.stride)
-        cost = 9 * int(with_output.sum()) + (1 - stage.graph.wiring.prune_rate) * acting.numel()
-        parameters += int(cost)
-        multiply_adds += int(cost * side * side)
-        alive = int(with_input[-stage.out_channels :].sum())
-    linear = network.linear
-    if isinstance(linear, WiredLinear):
-        classifier = int(linear.in_features * linear.out_features * (1 - linear.graph.wiring.prune_rate))
-    else:
-        classifier = alive * linear.out_features
-    return parameters + classifier, multiply_adds + side * side * alive + classifier
-
-
 def _wired_weights(network: nn.Module) -> Iterator[tuple[Tensor, Wiring]]:
     """Every weight that goes through a wiring, with the wiring, in evaluation mode."""
     with evaluating(network):
@@ -185,7 +157,7 @@ def _wired_weights(network: nn.Module) -> Iterator[tuple[Tensor, Wiring]]:
             yield graph.weight, graph.wiring
 
 
-def _stages(graph: ChannelGraph, image_size: int, wirings: Mapping[str, Graph]) -> Iterator[Layer]:
+def _stages(graph: ChannelGraph, image_size: int, wirings: Mapping[str, Graph | LayerGraph]) -> Iterator[Layer]:
     """The rows of a network that is a channel graph as a whole: levels whose edges belong to one module are one row."""
     sizes = graph.sizes((image_size, image_size))
     for name in dict.fromkeys(level.stage for level in graph.levels if level.sources):
@@ -200,7 +172,7 @@ def _parts(network: nn.Module, parts: Mapping[str, ChannelGraph], images: Tensor
     """The rows of a network that is dense, or wired in parts: a row a conv or linear layer, or a wired part."""
     wirings = dict(graphs(network))
     for name, module, calls in _run(network, parts, images):
-        output = " x ".join(map(str, calls[-1][1]))
+        output = " x ".join(map(str, calls[-1].result))
         if name in parts:
             graph = parts[name]
             members = [
@@ -209,12 +181,12 @@ def _parts(network: nn.Module, parts: Mapping[str, ChannelGraph], images: Tensor
                 if level.stage in (graph.kept or [level.stage]) and level.sources
             ]
             wired = [wired for path, wired in wirings.items() if path.startswith(f"{name}.")]
-            row = _row(name, output, graph, graph.sizes(calls[-1][0][1:] or (1, 1)), members, wired)
+            row = _row(name, output, graph, graph.sizes(calls[-1].given[1:] or (1, 1)), members, wired)
             yield replace(row, multiply_adds=row.multiply_adds * len(calls))
         else:
             assert isinstance(module.weight, Tensor)
             edges = module.weight.numel()
-            yield Layer(name, edges, edges * sum(math.prod(out[1:]) for _, out in calls), output)
+            yield Layer(name, edges, edges * sum(math.prod(call.result[1:]) for call in calls), output)
 
 
 def _row(
@@ -223,7 +195,7 @@ def _row(
     graph: ChannelGraph,
     sizes: Sequence[tuple[Size, Size]],
     members: Sequence[int],
-    wired: Sequence[Graph],
+    wired: Sequence[Graph | LayerGraph],
 ) -> Layer:
     """The row of some levels: their edges, and the operations of the nodes that these start from.
 
@@ -272,14 +244,14 @@ class _Sources:
 
 def _sources(graph: ChannelGraph, levels: Sequence[Level]) -> _Sources:
     """The sources of levels of one stage, whose columns are those of the widest or the first of them."""
-    width = max(level.edges.columns for level in levels)
+    width = max(level.incoming.columns for level in levels)
     live, with_output = np.zeros(width, bool), np.zeros(width, bool)
     kernels = np.zeros(width, np.int64)
     for level in levels:
         parts = [(graph.liveness[source].live, _kernel(graph.levels[source])) for source in level.sources]
-        live[: level.edges.columns] |= np.concatenate([alive for alive, _ in parts])
-        kernels[: level.edges.columns] = np.concatenate([np.full(len(alive), taps) for alive, taps in parts])
-        with_output[level.edges.indices] = True
+        live[: level.incoming.columns] |= np.concatenate([alive for alive, _ in parts])
+        kernels[: level.incoming.columns] = np.concatenate([np.full(len(alive), taps) for alive, taps in parts])
+        with_output[level.incoming.indices] = True
     nodes = kernels > 0 if kernels.any() else np.ones(width, bool)
     return _Sources(nodes, live, with_output, kernels)
 
@@ -293,9 +265,9 @@ def _live_edges(
         level = graph.levels[i]
         alive = np.concatenate([graph.liveness[source].live for source in level.sources])
         origin = np.concatenate([np.full(graph.levels[source].nodes, source) for source in level.sources])
-        acting = graph.liveness[i].live[level.edges.rows] & (alive & nodes[: len(alive)])[level.edges.indices]
-        taps = np.count_nonzero(level.edges.weight[acting], axis=(1, 2))
-        row, column = level.channels[level.edges.rows[acting]], level.edges.indices[acting]
+        acting = graph.liveness[i].live[level.incoming.rows] & (alive & nodes[: len(alive)])[level.incoming.indices]
+        taps = np.count_nonzero(level.incoming.weight[acting], axis=(1, 2))
+        row, column = level.channels[level.incoming.rows[acting]], level.incoming.indices[acting]
         edges.append(row * len(nodes) + column)
         products.append(edges[-1] * len(graph.levels) + origin[column])
         costs.append((taps, taps * math.prod(sizes[i][0])))
@@ -324,31 +296,22 @@ def _operations(graph: ChannelGraph, index: int, sizes: tuple[Size, Size]) -> in
     return total
 
 
-Call = tuple[tuple[int, ...], tuple[int, ...]]
-"""Shapes, without the batch, of what goes into a module and what comes out."""
-
-
 def _run(
     network: nn.Module, parts: Mapping[str, ChannelGraph], images: Tensor
 ) -> Iterator[tuple[str, nn.Module, list[Call]]]:
-    """Run the network once; then each wired part, and each other conv and linear layer, with its calls."""
-    calls: dict[str, list[Call]] = {}
-    handles = []
-    for name, module in network.named_modules():
+    """Run the network once; then each wired part, and each other conv and linear layer, with its calls.
+
+    A call holds the shapes, without the batch, of what goes in and what comes out.
+    """
+
+    def counted(name: str, module: nn.Module) -> bool:
         inside = any(name.startswith(f"{part}.") for part in parts)
-        if name in parts or (isinstance(module, _COUNTED) and not inside):
+        return name in parts or (isinstance(module, _COUNTED) and not inside)
 
-            def record(_: nn.Module, given: tuple[Tensor, ...], out: Tensor, name: str = name) -> None:
-                calls.setdefault(name, []).append((tuple(given[0].shape[1:]), tuple(out.shape[1:])))
-
-            handles.append(module.register_forward_hook(record))
-    try:
-        with evaluating(network):
-            network(images.to(next(network.parameters())))
-    finally:
-        for handle in handles:
-            handle.remove()
-    for name, module in network.named_modules():
+    modules = {name: module for name, module in network.named_modules() if counted(name, module)}
+    with evaluating(network), recorded_calls(network, modules, keep=lambda tensor: tuple(tensor.shape[1:])) as calls:
+        network(images.to(next(network.parameters())))
+    for name, module in modules.items():
         if name in calls:
             yield name, module, calls[name]
 

@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
 from lightning_fabric import Fabric
 from torch import nn
 
-from genutil import model_profiling
 from genutil.build import Parts, build, profile
 from genutil.config import Experiment, Machine
 from genutil.evaluation.batches import readable, watched
@@ -24,7 +23,8 @@ from genutil.evaluation.by_engine import evaluate_fast
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports.logs import RunLog, progress_bar
 from genutil.reports.pictures import draw
-from genutil.saved import checkpoints, graph_files
+from genutil.saved.sources import Sources
+from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.distributed import (
     first_here,
     launch,
@@ -32,22 +32,26 @@ from genutil.system.distributed import (
     say,
     starts_processes,
     stop_signals,
-    synchronise_batchnorm,
 )
-from genutil.system.files import claim_folder, claim_log_folder, require_place, to_json, write_text
+from genutil.system.files import claim_folder, claim_log_folder, require_place, to_json, write_text, write_texts
 from genutil.system.interruption import Interrupted, StopRequest, announce
+from genutil.system.randomness import chosen_algorithms
 from genutil.training.loop import Training
 from genutil.training.progress import Progress, Totals
 from genutil.training.schedules import make_schedule
 from genutil.training.wiring_watch import WiringWatch
-from models.networks.randwire import RandWire
-from models.sparse.from_network import evaluating
+from models.inspection import evaluating
+from models.protocols import HasFiles
 from models.wirings.rules import graphs
 from models.wirings.scheduled import STR
 
 
-def run(experiment: Experiment) -> dict[str, Any]:
+def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any]:
     """Do what an experiment says, and return its results.
+
+    Args:
+        experiment: what to do.
+        sources: its checkpoints, where some of them were opened for its settings.
 
     Returns:
         `settings`, `profile` (with `parameters` and `multiply_adds`), `top1`, `top5` (percent), `loss` (nats) of the
@@ -61,15 +65,17 @@ def run(experiment: Experiment) -> dict[str, Any]:
         Interrupted: after a request to stop. What training had reached is saved then, and how to go on is printed.
     """
     started = time.perf_counter()
+    sources = sources or Sources()
     json_file = experiment.json_file and Path(experiment.json_file)
     if json_file:
         require_place(json_file)
     fabric = Fabric(accelerator="cpu", devices=1) if experiment.profile else make_fabric(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
-        build(experiment, fabric, torch.device("cpu"), say=lambda _: None)
+        build(experiment, fabric, torch.device("cpu"), say=lambda _: None, sources=sources)
+        sources.forget()
     threads = torch.get_num_threads()
     try:
-        results = launch(fabric, work, experiment)
+        results = launch(fabric, work, experiment, sources)
     finally:
         torch.set_num_threads(threads)
     results["seconds"] = time.perf_counter() - started
@@ -78,13 +84,19 @@ def run(experiment: Experiment) -> dict[str, Any]:
     return results
 
 
-def work(fabric: Fabric, experiment: Experiment) -> dict[str, Any]:
+def work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str, Any]:
     """What each process of a run does (see `run`)."""
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
-    torch.backends.cudnn.benchmark = True
+    with chosen_algorithms(experiment.deterministic):
+        return _work(fabric, experiment, sources)
+
+
+def _work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str, Any]:
     with first_here(fabric):
-        parts = build(experiment, fabric, fabric.device, partial(say, fabric))
+        parts = build(experiment, fabric, fabric.device, partial(say, fabric), sources)
+    folders = _claim_folders(parts, sources) if experiment.trains and fabric.global_rank == 0 else Folders()
+    sources.forget()  # the files may change from now on
     results: dict[str, Any] = {
         "settings": parts.experiment.to_dict(),
         "profile": None,
@@ -99,7 +111,7 @@ def work(fabric: Fabric, experiment: Experiment) -> dict[str, Any]:
         "log": None,
     }
     if experiment.trains:
-        results |= train(fabric, parts)
+        results |= train(fabric, parts, folders)
     elif not experiment.profile:
         results |= _evaluate(fabric, parts)
     if fabric.global_rank == 0:
@@ -115,16 +127,22 @@ def work(fabric: Fabric, experiment: Experiment) -> dict[str, Any]:
     return results
 
 
-def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
+class Folders(NamedTuple):
+    """Where the first process of a training run writes; the others have none."""
+
+    checkpoints: Path | None = None
+    logs: Path | None = None
+
+
+def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     """Train, evaluate the last weights on the test images, and say where everything is."""
     experiment, network, data, progress = parts.experiment, parts.network, parts.data, parts.progress
     if fabric.world_size > 1 and experiment.sync_batchnorm:
         synchronise_batchnorm(network)
     module, optimizer = fabric.setup(network, parts.optimizer)
-    first = fabric.global_rank == 0
-    if not first:
+    if fabric.global_rank:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
-    folder, log_folder = _claim_folders(experiment, progress) if first else (None, None)
+    folder, log_folder = folders
     with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, RunLog(log_folder, progress.history) as log:
         training = Training(
             fabric=fabric,
@@ -135,15 +153,15 @@ def train(fabric: Fabric, parts: Parts) -> dict[str, Any]:
             schedule=make_schedule(experiment, progress.steps_per_epoch),
             data=data,
             progress=progress,
-            watch=WiringWatch(network, _measure),
+            watch=WiringWatch(network),
             log=log,
             stop=stop,
             folder=folder,
             settings=experiment.to_saved(),
             say=partial(say, fabric),
         )
-        if folder and isinstance(network, RandWire):
-            graph_files.write(network.graphs, folder / "graphs")
+        if folder and isinstance(network, HasFiles):
+            write_texts(folder, network.files())
         say(fabric, f"Checkpoints go to {folder}, logs to {log_folder}.")
         try:
             if not progress.updates:
@@ -218,15 +236,16 @@ def _cut(possible: int, acting: int, natural: int) -> str:
     return f"edges: the learned thresholds left {before} of {possible}, cut to {after}"
 
 
-def _claim_folders(experiment: Experiment, progress: Progress) -> tuple[Path, Path]:
+def _claim_folders(parts: Parts, sources: Sources) -> Folders:
     """The folders of checkpoints and logs; the first holds the settings from then on."""
+    experiment = parts.experiment
     name = _name(experiment)
-    folder = _folder_to_go_on_in(experiment, progress) or claim_folder(Path(experiment.save_dir), name)
+    folder = _folder_to_go_on_in(experiment, parts.progress, sources) or claim_folder(Path(experiment.save_dir), name)
     write_text(folder / "settings.yml", yaml.safe_dump(experiment.to_saved(), sort_keys=False))
-    return folder, claim_log_folder(Path(experiment.log_dir), name)
+    return Folders(folder, claim_log_folder(Path(experiment.log_dir), name))
 
 
-def _folder_to_go_on_in(experiment: Experiment, progress: Progress) -> Path | None:
+def _folder_to_go_on_in(experiment: Experiment, progress: Progress, sources: Sources) -> Path | None:
     """The folder of the checkpoint that a run resumes, if it is the run's own and nothing in it lies further on."""
     if not experiment.resume:
         return None
@@ -236,7 +255,7 @@ def _folder_to_go_on_in(experiment: Experiment, progress: Progress) -> Path | No
         return None
     last = folder / "last.pt"
     if last.exists():
-        saved = checkpoints.read(last)["progress"]
+        saved = sources.open(last).training_state()["progress"]
         if (saved["epoch"], saved["step"]) > (progress.epoch, progress.step):
             return None
     return folder
@@ -266,17 +285,6 @@ def _command(experiment: Experiment, checkpoint: str) -> str:
             values = value if isinstance(value, list) else [str(value).lower() if isinstance(value, bool) else value]
             words += [f"--{key}", *map(str, values or ["[]"])]
     return shlex.join(words)
-
-
-def _measure(network: nn.Module) -> dict[str, float]:
-    """What is noted of a network after each epoch."""
-    measured: dict[str, float] = {}
-    live = model_profiling.live_nodes(network) if any(True for _ in graphs(network)) else None
-    if live is not None:
-        measured["live_nodes"] = live
-    if hasattr(network, "function_evaluations"):
-        measured["function_evaluations"] = network.function_evaluations
-    return measured
 
 
 def _figures(scores: Scores) -> dict[str, float]:

@@ -1,36 +1,36 @@
-"""Networks and wirings: pure torch and networkx, plain arguments, no configuration, no files, no data."""
+"""Networks and wirings: torch and networkx, plain arguments, no settings and no data sets."""
+
+# Importing this package loads nothing heavy: the names in NETWORKS can be read without torch. The only files that it
+# reads and writes by itself are the native kernels (`models.native`), built at first use.
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from models.registry import Registry
 
-import models.wirings.scheduled  # noqa: F401  adds the rivals' rules to WIRINGS
-from models.networks.imagenet_resnet import imagenet_resnet
-from models.networks.mobilenetv1 import MobileNetV1
-from models.networks.mobilenetv1_like import MobileNetV1Like
-from models.networks.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
-from models.networks.randwire import randwire
-from models.networks.resnet import resnet, resnext, wrn
-from models.networks.shufflenetv2 import shufflenetv2
-from models.networks.vgg import VGG
+if TYPE_CHECKING:
+    from torch import nn
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "mobilenetv1_like": MobileNetV1Like,
-    "static": StaticNeuralGraph,
-    "discrete_time": DiscreteTimeNeuralGraph,
-    "continuous_time": ContinuousTimeNeuralGraph,
-    "mobilenetv1": MobileNetV1,
-    "shufflenetv2": shufflenetv2,
-    "resnet": resnet,
-    "wrn": wrn,
-    "resnext": resnext,
-    "vgg": VGG,
-    "imagenet_resnet": imagenet_resnet,
-    "randwire": randwire,
-}
+NETWORKS: Registry[Callable[..., nn.Module]] = Registry(
+    "network",
+    {
+        "mobilenetv1_like": "models.networks.mobilenetv1_like:MobileNetV1Like",
+        "static": "models.networks.neural_graph:StaticNeuralGraph",
+        "discrete_time": "models.networks.neural_graph:DiscreteTimeNeuralGraph",
+        "continuous_time": "models.networks.neural_graph:ContinuousTimeNeuralGraph",
+        "mobilenetv1": "models.networks.mobilenetv1:MobileNetV1",
+        "shufflenetv2": "models.networks.shufflenetv2:shufflenetv2",
+        "resnet": "models.networks.resnet:resnet",
+        "wrn": "models.networks.resnet:wrn",
+        "resnext": "models.networks.resnet:resnext",
+        "vgg": "models.networks.vgg:VGG",
+        "imagenet_resnet": "models.networks.imagenet_resnet:imagenet_resnet",
+        "randwire": "models.networks.randwire:randwire",
+    },
+)
+"""What makes each network, by name. `models.protocols` says what a network may tell of itself."""
 
 
 def build_network(name: str, **arguments: Any) -> nn.Module:
@@ -39,6 +39,4 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
     Raises:
         ValueError: a name that is not in NETWORKS, or arguments that make no network.
     """
-    if name not in NETWORKS:
-        raise ValueError(f"There is no network {name!r}; there are {', '.join(NETWORKS)}.")
-    return NETWORKS[name](**arguments)
+    return NETWORKS.choose(name)(**arguments)

@@ -16,7 +16,6 @@ from difflib import get_close_matches
 from pathlib import Path
 
 _HOME = "https://prior-datasets.s3.us-east-2.amazonaws.com/dnw/pretrained-models"
-PREFIX = "pretrained:"
 
 
 @dataclass(frozen=True)

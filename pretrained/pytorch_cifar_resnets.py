@@ -12,9 +12,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from data.statistics import IMAGENET
 from models.networks.resnet import resnet
 from pretrained import safe_pickle
-from pretrained.foreign import IMAGENET_MEAN, IMAGENET_STD, Foreign
+from pretrained.foreign import Foreign
 
 
 def load_resnet(path: str | Path) -> Foreign:
@@ -52,4 +53,4 @@ def from_state(state: Mapping[str, Tensor]) -> Foreign:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"these tensors are no ResNet-{arguments['depth']} v1: {error}") from error
-    return Foreign(network, "resnet", arguments, IMAGENET_MEAN, IMAGENET_STD)
+    return Foreign(network, "resnet", arguments, *IMAGENET)

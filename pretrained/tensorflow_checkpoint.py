@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from crc32c import crc32c
+
+from data.checksums import masked_crc32c
+from data.wire_format import WireFormatError, fields, varint
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER_BYTES = 48
@@ -47,7 +49,7 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """Where one tensor lies: number of its type, shape, shard, first byte, bytes, masked CRC32C, whether in slices."""
 
     dtype: int
@@ -74,7 +76,7 @@ class TensorFlowCheckpoint(Mapping[str, np.ndarray]):
             raise CheckpointError(f"The file {path} is too large to be the index of a checkpoint.")
         try:
             self.shards, self.entries = _read_index(path.read_bytes())
-        except CheckpointError as error:
+        except (CheckpointError, WireFormatError) as error:
             raise CheckpointError(f"The index {path} of a TensorFlow checkpoint cannot be read: {error}.") from None
 
     def __iter__(self) -> Iterator[str]:
@@ -90,7 +92,7 @@ class TensorFlowCheckpoint(Mapping[str, np.ndarray]):
         except CheckpointError as error:
             raise CheckpointError(f"Tensor {name} of checkpoint {self.prefix} cannot be read: {error}.") from None
 
-    def _bytes(self, entry: Entry) -> bytes:
+    def _bytes(self, entry: TensorEntry) -> bytes:
         _check_size(entry)
         path = Path(f"{self.prefix}.data-{entry.shard:05}-of-{self.shards:05}")
         if not path.is_file():
@@ -102,13 +104,7 @@ class TensorFlowCheckpoint(Mapping[str, np.ndarray]):
             return shard.read(entry.size)
 
 
-def masked_crc32c(data: bytes) -> int:
-    """CRC32C, turned and shifted as LevelDB stores it."""
-    crc = crc32c(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _check_size(entry: Entry) -> None:
+def _check_size(entry: TensorEntry) -> None:
     """Refuses a type that is not read, and a size that is not that of the shape."""
     if entry.sliced:
         raise CheckpointError("it is stored in slices, which this reader does not read")
@@ -120,15 +116,15 @@ def _check_size(entry: Entry) -> None:
         raise CheckpointError(f"{entry.size} bytes are not those of the shape {list(entry.shape)}")
 
 
-def _to_array(entry: Entry, data: bytes) -> np.ndarray:
+def _to_array(entry: TensorEntry, data: bytes) -> np.ndarray:
     if masked_crc32c(data) != entry.checksum:
         raise CheckpointError("its checksum does not agree with its bytes")
     return np.frombuffer(data, DTYPES[entry.dtype]).reshape(entry.shape)
 
 
-def _read_index(data: bytes) -> tuple[int, dict[str, Entry]]:
+def _read_index(data: bytes) -> tuple[int, dict[str, TensorEntry]]:
     """Number of shards, and the entry of every tensor."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, TensorEntry] = {}
     shards = names = 0
     for key, value in _table(data):
         names += len(key)
@@ -192,9 +188,9 @@ def _block(body: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         raise CheckpointError("a block in it has more restarts than bytes")
     position, key = 0, b""
     while position < stop:
-        shared, position = _varint(block, position)
-        fresh, position = _varint(block, position)
-        length, position = _varint(block, position)
+        shared, position = varint(block, position)
+        fresh, position = varint(block, position)
+        length, position = varint(block, position)
         if shared > len(key) or position + fresh + length > stop:
             raise CheckpointError("an entry in it should end behind the end of its block")
         key = key[:shared] + block[position : position + fresh]
@@ -204,48 +200,9 @@ def _block(body: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
 
 def _handle(data: bytes, position: int) -> tuple[tuple[int, int], int]:
     """Offset and size of a block, and where the next thing begins."""
-    offset, position = _varint(data, position)
-    size, position = _varint(data, position)
+    offset, position = varint(data, position)
+    size, position = varint(data, position)
     return (offset, size), position
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number of at most 64 bits, seven in a byte, lowest first; and where the next thing begins."""
-    number = 0
-    for shift in range(0, 70, 7):
-        if position >= len(data):
-            raise CheckpointError("it ends within a number")
-        byte = data[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if number >> 64:
-                break
-            return number, position
-    raise CheckpointError("a number in it has more than 64 bits")
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field numbers and values of a protocol-buffer message: numbers as int, anything with a length as bytes."""
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        number, wire = tag >> 3, tag & 7
-        if wire == 0:
-            value, position = _varint(message, position)
-            yield number, value
-            continue
-        if wire == 2:
-            length, position = _varint(message, position)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-        else:
-            raise CheckpointError("a field in it is of no known kind")
-        if position + length > len(message):
-            raise CheckpointError("a field in it should end behind the end of its message")
-        content = message[position : position + length]
-        position += length
-        yield number, content if wire == 2 else int.from_bytes(content, "little")
 
 
 def _number(value: int | bytes) -> int:
@@ -263,7 +220,7 @@ def _message(value: int | bytes) -> bytes:
 def _header(message: bytes) -> int:
     """Number of shards (BundleHeaderProto)."""
     shards = 0
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == 1:
             shards = _number(value)
         elif number == 2 and _number(value) != 0:
@@ -273,12 +230,12 @@ def _header(message: bytes) -> int:
     return shards
 
 
-def _entry(message: bytes, shards: int) -> Entry:
+def _entry(message: bytes, shards: int) -> TensorEntry:
     """BundleEntryProto."""
     numbers = {1: 0, 3: 0, 4: 0, 5: 0, 6: 0}
     shape: tuple[int, ...] = ()
     sliced = False
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number in numbers:
             numbers[number] = _number(value)
         elif number == 2:
@@ -287,17 +244,17 @@ def _entry(message: bytes, shards: int) -> Entry:
             sliced = True
     if numbers[3] >= shards:
         raise CheckpointError(f"a tensor lies in shard {numbers[3]} of {shards}")
-    return Entry(numbers[1], shape, numbers[3], numbers[4], numbers[5], numbers[6], sliced)
+    return TensorEntry(numbers[1], shape, numbers[3], numbers[4], numbers[5], numbers[6], sliced)
 
 
 def _shape(message: bytes) -> tuple[int, ...]:
     """TensorShapeProto: a message for each axis, whose first field is its length."""
     shape = []
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == 3 and _number(value):
             raise CheckpointError("a tensor has no shape")
         if number == 2:
-            lengths = [_number(length) for field, length in _fields(_message(value)) if field == 1]
+            lengths = [_number(length) for field, length in fields(_message(value)) if field == 1]
             shape.append(lengths[-1] if lengths else 0)
     if len(shape) > 32 or any(length >= 1 << 31 for length in shape):
         raise CheckpointError("the shape of a tensor is too large to be true")

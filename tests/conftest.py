@@ -1,4 +1,8 @@
-"""Where the tests find real data and exact cases: each from an option or an environment variable, else they skip."""
+"""Options of the tests: the slow ones, and where real data and exact cases lie.
+
+Slow tests run with --slow. Data from outside come from an option each or an environment variable; without, what needs
+them is skipped.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,10 @@ import os
 from pathlib import Path
 
 import pytest
+
+# before torch is loaded, for the processes that tests start too: threads that spin while they wait for one another slow
+# each other down twentyfold where another program uses the cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 OUTSIDE = {
     "--real-data": ("NEURAL_WIRINGS_DATA", "a data directory with real cifar10, mnist and imagenette224"),
@@ -15,8 +23,16 @@ OUTSIDE = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests too; with -m slow, them alone")
     for option, (variable, what) in OUTSIDE.items():
         parser.addoption(option, default=os.environ.get(variable), metavar="DIR", help=f"{what} (or ${variable})")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: give --slow"))
 
 
 def _outside(request: pytest.FixtureRequest, option: str) -> Path:

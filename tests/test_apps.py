@@ -52,7 +52,7 @@ COMMON = {
     "decay_norm_and_bias": True,
     "label_smoothing": 0.0,
     "warmup_epochs": 0.0,
-    "graph": "complete",
+    "wiring": "complete",
     "prune_rate": 0.0,
     "small": False,
     "width_mult": 1.0,
@@ -65,7 +65,7 @@ SAVED = {"use_graph": "./saved/complete_final.pt"}
 
 PUBLISHED = {
     **{
-        f"small_scale/{network}_{name}": SMALL | {"model": network, "graph": graph}
+        f"small_scale/{network}_{name}": SMALL | {"model": network, "wiring": graph}
         for network in ("static", "discrete_time", "continuous_time")
         for name, graph in (("dnw", "dnw"), ("random_graph", "random"))
     },
@@ -73,14 +73,14 @@ PUBLISHED = {
         f"medium_scale/mobilenetv1_{name}": MEDIUM | own
         for name, own in {
             "complete_graph": {},
-            "dnw_x225": {"graph": "dnw", "prune_rate": 0.775},
-            "dnw_no_update_x225": {"graph": "dnw_no_update", "prune_rate": 0.775},
-            "random_graph_x225": {"graph": "random", "prune_rate": 0.775},
-            "reg_td_x225": {"graph": "reg_td", "prune_rate": 0.775, "rho": 0.95},
-            "td_x225": {"graph": "td", "prune_rate": 0.775, "rho": 0.95},
-            "ft_x225": {"graph": "fine_tune", "prune_rate": 0.775, "lr": 0.01, **SAVED},
+            "dnw_x225": {"wiring": "dnw", "prune_rate": 0.775},
+            "dnw_no_update_x225": {"wiring": "dnw_no_update", "prune_rate": 0.775},
+            "random_graph_x225": {"wiring": "random", "prune_rate": 0.775},
+            "reg_td_x225": {"wiring": "reg_td", "prune_rate": 0.775, "rho": 0.95},
+            "td_x225": {"wiring": "td", "prune_rate": 0.775, "rho": 0.95},
+            "ft_x225": {"wiring": "fine_tune", "prune_rate": 0.775, "lr": 0.01, **SAVED},
             "lottery_one_shot_x225": {
-                "graph": "fine_tune",
+                "wiring": "fine_tune",
                 "prune_rate": 0.775,
                 "use_init": "./saved/complete_init.pt",
                 **SAVED,
@@ -91,13 +91,13 @@ PUBLISHED = {
     **{
         f"large_scale/mobilenetv1_{name}": LARGE | own
         for name, own in {
-            "dnw_x225": {"graph": "dnw", "prune_rate": 0.775},
-            "dnw_x3": {"graph": "dnw", "prune_rate": 0.7},
-            "dnw_x49": {"graph": "dnw", "prune_rate": 0.51},
-            "dnw_small_x15": {"graph": "dnw", "prune_rate": 0.85, "small": True},
-            "dnw_small_x225": {"graph": "dnw", "prune_rate": 0.775, "small": True},
-            "random_graph_x225": {"graph": "random", "prune_rate": 0.775},
-            "random_graph_x49": {"graph": "random", "prune_rate": 0.49},
+            "dnw_x225": {"wiring": "dnw", "prune_rate": 0.775},
+            "dnw_x3": {"wiring": "dnw", "prune_rate": 0.7},
+            "dnw_x49": {"wiring": "dnw", "prune_rate": 0.51},
+            "dnw_small_x15": {"wiring": "dnw", "prune_rate": 0.85, "small": True},
+            "dnw_small_x225": {"wiring": "dnw", "prune_rate": 0.775, "small": True},
+            "random_graph_x225": {"wiring": "random", "prune_rate": 0.775},
+            "random_graph_x49": {"wiring": "random", "prune_rate": 0.49},
         }.items()
     },
 }

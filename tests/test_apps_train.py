@@ -1,4 +1,5 @@
-"""Every app's network builds, and trains: each parameter gets a finite gradient, and each live node a nonzero one."""
+"""The network of every kind of app builds, and trains: each parameter gets a finite gradient, each live node a nonzero
+one."""
 
 from __future__ import annotations
 
@@ -13,23 +14,17 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from genutil.build import build, build_network
-from genutil.config import Experiment
-from genutil.settings import app_files
 from models.networks.mobilenetv1_like import MobileNetV1Like, WiredStage
 from models.networks.neural_graph import StaticNeuralGraph
 from models.sparse import channel_graphs
+from tests.families import experiment_of, representatives
 
-NAMES = [app_files.app_name(path) for path in app_files.experiments()]
 SLOW = ("resnet110", "resnet164", "resnet1001", "wrn_40", "wrn_16_8", "wrn_28", "resnext", "resnet50", "resnet56_dnw")
 """Parts of the names of networks that take long; the others of their kind are smaller."""
 
 
 def marked(name: str) -> Any:
     return pytest.param(name, marks=[pytest.mark.slow] if any(part in name for part in SLOW) else [])
-
-
-def experiment_of(name: str) -> Experiment:
-    return Experiment.from_settings(app_files.read(app_files.find(name)).settings)
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +63,12 @@ def gradients_of_nodes(network: nn.Module) -> Iterator[tuple[str, Tensor, Tensor
                 yield level.name, gradient.flatten(1) if gradient.dim() > 1 else gradient[:, None], alive.live
 
 
-@pytest.mark.parametrize("name", map(marked, NAMES))
+@pytest.mark.parametrize("name", map(marked, representatives()))
 def test_builds_and_trains_a_step(name, complete_graph):
     experiment = experiment_of(name).but(profile=True)
     if experiment.model == "randwire":
         experiment = experiment.but(drop_edge=0.0)  # an edge that is dropped for both images has no gradient
-    if experiment.graph == "fine_tune":
+    if experiment.wiring == "fine_tune":
         experiment = experiment.but(use_graph=complete_graph, use_init=complete_graph if experiment.use_init else None)
     network = build(experiment, Fabric(accelerator="cpu", devices=1), torch.device("cpu"), print).network
     network.train()

@@ -49,7 +49,7 @@ def test_agrees_with_2019(case, fill, tmp_path):
         for name, shape in expected["shapes"].items()
     }
     torch.save({"model": state, "last_epoch": 0}, tmp_path / "case.pt", _use_new_zipfile_serialization=False)
-    network.load_state_dict(pretrained.read_checkpoint(tmp_path / "case.pt", network))
+    network.load_state_dict(pretrained.StateFile(tmp_path / "case.pt").weights(network))
     network.eval()
     images = torch.from_numpy(fill.network_input(expected["salt"], expected["batch"], settings["image_size"]))
     logits = torch.tensor(expected["logits"])

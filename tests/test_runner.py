@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import types
@@ -9,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import runner
+from data import SETS
 from genutil.cli import command_line
 from genutil.config import KEYS
 from genutil.errors import UserError
+from models.wirings.registry import WIRINGS
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,6 +57,12 @@ def test_help_lists_every_key_as_well(capsys):
     for key, field in KEYS.items():
         assert f"  --{key} " in out
         assert field.description.split()[0] in out
+    for name, entry in SETS.items():
+        assert re.search(rf"^  {name} +{entry.classes or ''} *{re.escape(entry.files)}$", out, re.MULTILINE)
+    for name, rule in WIRINGS.items():
+        assert f"\n  {name} " in out
+        assert rule.description in out
+    assert "a soft threshold is learned; takes str_initial, str_decay" in out
 
 
 def test_help_needs_no_torch():
@@ -120,7 +129,7 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path):
 
 
 def test_a_mistake_that_shows_in_the_run(run_is, capsys):
-    def run(experiment):
+    def run(experiment, sources):
         raise UserError("GPU 7 is not there.")
 
     run_is(run)
@@ -130,7 +139,7 @@ def test_a_mistake_that_shows_in_the_run(run_is, capsys):
 
 def test_the_run_gets_the_experiment(run_is):
     seen = []
-    run_is(seen.append)
+    run_is(lambda experiment, sources: seen.append(experiment))
     words = ["app:medium_scale/mobilenetv1_x25.yml", "--data-dir", "/data", "--noevaluate", "--json", "out.json"]
     assert runner.main(words) == 0
     (experiment,) = seen
@@ -139,7 +148,7 @@ def test_the_run_gets_the_experiment(run_is):
 
 
 def test_an_interrupted_run_ends_quietly(run_is, capsys):
-    def run(experiment):
+    def run(experiment, sources):
         raise KeyboardInterrupt
 
     run_is(run)
@@ -148,7 +157,7 @@ def test_an_interrupted_run_ends_quietly(run_is, capsys):
 
 
 def test_a_fault_of_ours_keeps_its_traceback(run_is):
-    run_is(lambda experiment: 1 / 0)
+    run_is(lambda experiment, sources: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         runner.main(["app:quickstart"])
 
@@ -164,8 +173,8 @@ def test_a_closed_pipe_ends_quietly():
 
 def test_a_published_network_needs_no_app(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("NEURAL_WIRINGS_CACHE", str(tmp_path))
-    request = command_line.read(["--resume", "pretrained:dnw_small_x15", "--evaluate", "--data-dir", "d"])
-    experiment = command_line.resolve(request)
+    line = command_line.parse(["--resume", "pretrained:dnw_small_x15", "--evaluate", "--data-dir", "d"])
+    experiment = command_line.resolve(line)
     assert (experiment.name, experiment.prune_rate, experiment.small) == (None, 0.85, True)
     assert (experiment.data, experiment.data_dir, experiment.evaluate) == ("imagenet", "d", True)
     assert runner.main(["--resume", "pretrained:dnw_small_15", "--evaluate"]) == 2

@@ -135,7 +135,7 @@ def test_sparse_networks_keep_their_share(name: str):
     network = build_network(experiment)
     wired = [graph for _, graph in graphs(network)]
     assert len(wired) == {"resnet": 20, "imagenet_resnet": 54}[experiment.model]
-    assert {type(graph.wiring) for graph in wired} == {WIRINGS[experiment.graph]}
+    assert {type(graph.wiring) for graph in wired} == {WIRINGS[experiment.wiring].wiring}
     possible = sum(graph.layout.possible for graph in wired)
     kept = sum(graph.wiring.kept for graph in wired)
     assert abs(kept - (1 - experiment.prune_rate) * possible) <= len(wired)

@@ -10,6 +10,7 @@ from typing import Any
 
 from genutil.config import KEYS, Experiment, nearest_key
 from genutil.errors import UserError
+from genutil.saved.sources import Sources
 from genutil.settings import app_files, dialect_2019
 from genutil.settings.field_types import expectation, is_list, is_switch
 
@@ -23,7 +24,7 @@ COMMANDS = ("graphs", "records")
 
 
 @dataclass
-class Request:
+class CommandLine:
     """What a command line asks for; settings still untyped."""
 
     app: str | None = None
@@ -31,50 +32,56 @@ class Request:
     help: bool = False
 
 
-def read(words: Sequence[str]) -> Request:
+def parse(words: Sequence[str]) -> CommandLine:
     """Take a command line apart: app:<name>, --key value ..., --switch, --no-switch, --key=value, --help.
 
     Raises UserError for an unknown key, a missing or superfluous value, or a word that belongs to nothing.
     """
-    request = Request(help=not words)
+    line = CommandLine(help=not words)
     for option, values in _groups(words):
         if option in ("--help", "-h"):
-            request.help = True
+            line.help = True
         elif option.startswith("app:"):
-            if request.app not in (None, option[4:]):
-                raise UserError(f"Two experiments are given, {request.app} and {option[4:]}; run one at a time.")
-            request.app = option[4:]
+            if line.app not in (None, option[4:]):
+                raise UserError(f"Two experiments are given, {line.app} and {option[4:]}; run one at a time.")
+            line.app = option[4:]
         else:
             key, value = _setting(option, values)
-            request.settings[key] = value
-    return request
+            line.settings[key] = value
+    return line
 
 
-def documents(request: Request) -> int:
-    """How many experiments the app file of a request holds; 1 where it names none.
+def documents(line: CommandLine) -> int:
+    """How many experiments the app file of a command line holds; 1 where it names none.
 
     Raises UserError where there is no such file, or where it cannot be read.
     """
-    return 1 if request.app is None else app_files.count(app_files.find(request.app))
+    return 1 if line.app is None else app_files.count(app_files.find(line.app))
 
 
-def resolve(request: Request, environment: Mapping[str, str] = os.environ, document: int | None = None) -> Experiment:
+def resolve(
+    line: CommandLine,
+    environment: Mapping[str, str] = os.environ,
+    document: int | None = None,
+    sources: Sources | None = None,
+) -> Experiment:
     """The experiment of an app file, or of the checkpoint to resume, under what the command line sets.
 
-    Of a file with several experiments `document` says which, counted from 0.
+    Of a file with several experiments `document` says which, counted from 0. A checkpoint is opened in `sources`, so
+    that the run need not open it again.
 
     Raises UserError where a setting is a mistake, or where nothing names an experiment.
     """
-    given = dialect_2019.translate(request.settings)
-    if request.app is not None:
-        path = app_files.find(request.app)
-        app = app_files.read(path, document=document)
+    given = dialect_2019.translate(line.settings)
+    if line.app is not None:
+        path = app_files.find(line.app)
+        app = app_files.read(path, document=document, over=given)
         name = app_files.app_name(path) + ("" if document is None else f"/{document + 1}")
-        settings = {"name": name, **app_files.lay_over(app.settings, given)}
-        origins = app.origins | {key: f"--{key}" for key in given}
+        settings = {"name": name, **app.settings}
+        origins = app.origins | {dialect_2019.KEYS.get(key, key): f"--{key}" for key in line.settings}
         experiment = Experiment.from_settings(_with_data_dir(settings, environment), origins)
     elif given.get("resume"):
-        saved = app_files.lay_over(_saved(given["resume"]), given)
+        saved = (sources or Sources()).open(given["resume"]).settings()
         experiment = Experiment.from_saved(saved, _with_data_dir(given, environment))
     else:
         raise UserError("Name an experiment, app:<name>, or a checkpoint, --resume CKPT; --help lists them.")
@@ -145,19 +152,3 @@ def _with_data_dir(settings: dict[str, Any], environment: Mapping[str, str]) -> 
     if from_environment and not settings.get("data_dir"):
         return {**settings, "data_dir": from_environment}
     return settings
-
-
-def _saved(checkpoint: str) -> dict[str, Any]:
-    from genutil.saved.checkpoints import read_settings  # imports torch, which the other ways do without
-    from pretrained import catalogue
-
-    if checkpoint.startswith(catalogue.PREFIX):
-        try:
-            app = catalogue.find(checkpoint.removeprefix(catalogue.PREFIX)).app
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        return app_files.read(app_files.find(app)).settings
-    saved = read_settings(checkpoint)
-    if saved is None:
-        raise UserError(f"{checkpoint} holds no settings of its own; name its experiment as well, app:<name>.")
-    return saved

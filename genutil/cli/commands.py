@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import data
-from data import record_writers
+from data import imagenet_archives, record_writers
 from data.sources import Request
 from genutil.cli import command_line
 from genutil.errors import UserError
 from genutil.saved import graph_files
+from genutil.saved.sources import Sources
 from models.networks.random_graphs import StageGraph, notice, statistics
 
 STATISTICS = {
@@ -35,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{self.prog}: {message}.")
 
 
-def run(command: str, words: Sequence[str]) -> None:
+def execute(command: str, words: Sequence[str]) -> None:
     """Do what `python runner.py <command> <words>` asks for. Raises UserError where that cannot be."""
     try:
         COMMANDS[command](words)
@@ -68,10 +69,11 @@ def show_graphs(words: Sequence[str]) -> None:
 
 
 def _graphs_of_experiment(words: Sequence[str]) -> tuple[StageGraph, ...]:
-    experiment = command_line.resolve(command_line.read(words))
+    sources = Sources()
+    experiment = command_line.resolve(command_line.parse(words), sources=sources)
     if experiment.model != "randwire":
         raise UserError(f"{experiment.model} has no random stages; model: randwire has.")
-    return graph_files.graphs(graph_files.resolve(experiment))
+    return graph_files.graphs(graph_files.resolve(experiment, sources))
 
 
 def print_statistics(found: Sequence[StageGraph], names: Sequence[str] | None = None) -> None:
@@ -100,8 +102,8 @@ def write_records(words: Sequence[str]) -> None:
     source.add_argument(
         "--raw_data_dir",
         type=Path,
-        help=f"folder with {record_writers.TRAIN_ARCHIVE}, {record_writers.VALIDATION_ARCHIVE} and "
-        f"{record_writers.VALIDATION_LABELS}",
+        help=f"folder with {imagenet_archives.TRAIN_ARCHIVE}, {imagenet_archives.VALIDATION_ARCHIVE} and "
+        f"{imagenet_archives.VALIDATION_LABELS}",
     )
     source.add_argument("--data", help="a data set of the project, in --data_dir")
     source.add_argument("--data_dir", type=Path)

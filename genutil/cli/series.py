@@ -15,7 +15,7 @@ from typing import Any
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from genutil.cli import command_line
-from genutil.cli.command_line import Request
+from genutil.cli.command_line import CommandLine
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.run import run
@@ -26,7 +26,7 @@ CHECKED_BATCHES = 2
 
 
 @dataclass
-class Entry:
+class SeriesEntry:
     """An experiment of the file, and what became of it.
 
     Attributes:
@@ -40,7 +40,7 @@ class Entry:
     fault: str | None = None
 
 
-def run_series(request: Request) -> int:
+def run_series(line: CommandLine) -> int:
     """Run every experiment of a file, all but those with a mistake that reading them or a quick run has shown.
 
     What fails is told on standard error, and the next experiment runs. A table of all of them comes at the end, also
@@ -54,10 +54,10 @@ def run_series(request: Request) -> int:
         UserError: the file cannot be read, or there is no place for the JSON file.
         KeyboardInterrupt: an interruption ends the series.
     """
-    json_file = request.settings.get("json")
+    json_file = line.settings.get("json")
     if json_file:
         require_place(Path(json_file))
-    entries = [_read(request, number) for number in range(command_line.documents(request))]
+    entries = [_read(line, number) for number in range(command_line.documents(line))]
     try:
         for number, entry in enumerate(entries, 1):
             _attempt(entry, f"checking {number} of {len(entries)}", check)
@@ -83,13 +83,13 @@ def check(experiment: Experiment) -> None:
         run(experiment.but(save_dir=folder, log_dir=folder, json=None, picture=None, **few))
 
 
-def table(entries: list[Entry]) -> str:
+def table(entries: list[SeriesEntry]) -> str:
     """A line for every experiment: its figures, or why it has none."""
     width = max(len(entry.name) for entry in entries)
     return "\n".join(["", *(f"{entry.name:{width}}  {_outcome(entry)}" for entry in entries)])
 
 
-def _outcome(entry: Entry) -> str:
+def _outcome(entry: SeriesEntry) -> str:
     if entry.fault:
         return f"failed: {entry.fault}"
     if entry.results is None:
@@ -103,19 +103,21 @@ def _outcome(entry: Entry) -> str:
     return "  ".join([*parts, f"{results['seconds']:.0f} s"])
 
 
-def _read(request: Request, document: int) -> Entry:
+def _read(line: CommandLine, document: int) -> SeriesEntry:
     """An experiment of the file; one that cannot be read is called by its place."""
-    entry = Entry(f"document {document + 1}")
+    entry = SeriesEntry(f"document {document + 1}")
     try:
-        experiment = command_line.resolve(request, document=document)
-        entry.experiment = experiment.but(json=None) if request.settings.get("json") else experiment
+        experiment = command_line.resolve(line, document=document)
+        entry.experiment = experiment.but(json=None) if line.settings.get("json") else experiment
         entry.name = experiment.name or entry.name
     except UserError as mistake:
         _fail(entry, str(mistake))
     return entry
 
 
-def _attempt(entry: Entry, title: str, act: Callable[[Experiment], dict[str, Any] | None]) -> dict[str, Any] | None:
+def _attempt(
+    entry: SeriesEntry, title: str, act: Callable[[Experiment], dict[str, Any] | None]
+) -> dict[str, Any] | None:
     """Do something with an experiment that has not failed yet; a failure is told and noted."""
     if entry.experiment is None or entry.fault:
         return None
@@ -130,7 +132,7 @@ def _attempt(entry: Entry, title: str, act: Callable[[Experiment], dict[str, Any
     return None
 
 
-def _fail(entry: Entry, fault: str) -> None:
+def _fail(entry: SeriesEntry, fault: str) -> None:
     entry.fault = fault
     if _first():
         print(f"{entry.name}: {fault}", file=sys.stderr, flush=True)

@@ -6,9 +6,11 @@ import textwrap
 
 from pydantic.fields import FieldInfo
 
+from data import SETS
 from genutil.config import KEYS, SECTIONS
 from genutil.settings.app_files import app_name, description, experiments
 from genutil.settings.field_types import expectation
+from models.wirings.registry import WIRINGS
 
 USAGE = """\
 Train, evaluate and profile networks whose wiring is learned, drawn at random or fixed.
@@ -40,7 +42,26 @@ def all_keys() -> str:
     for section in SECTIONS:
         keys = [field.alias or name for name, field in section.model_fields.items()]
         parts.append("\n".join([f"{section.__doc__}:", *map(_line, keys)]))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, _rules()])
+
+
+def _rules() -> str:
+    """Every rule: what it does, and the options that it takes."""
+    lines = ["The rules (--wiring):"]
+    for name, rule in WIRINGS.items():
+        options = ", ".join(option.key for option in rule.options)
+        text = f"{rule.description}; takes {options}" if options else rule.description
+        lines.append(textwrap.fill(text, 110, initial_indent=f"  {name:27} ", subsequent_indent=" " * 30))
+    return "\n".join(lines)
+
+
+def data_sets() -> str:
+    """A line for every data set with a name: its classes, and what it is read from."""
+    width = max(map(len, SETS))
+    rows = [(name, "" if entry.classes is None else entry.classes, entry.files) for name, entry in SETS.items()]
+    lines = [f"  {name:{width}} {classes:>4}  {files}".rstrip() for name, classes, files in rows]
+    folder = "Any other --data is a folder <data-dir>/<name> of images, laid out as imagenet's, or of TFRecord files."
+    return "\n".join(["The data sets, their classes and files:", *lines, folder])
 
 
 def _line(key: str) -> str:

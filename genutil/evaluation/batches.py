@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from data import Batch, Loader
 from genutil.errors import UserError
+from genutil.system.distributed import agree
+from genutil.system.interruption import Interrupted, StopRequest
 
 
 class First:
@@ -48,6 +51,26 @@ def readable(batches: Iterable[Batch]) -> Iterator[Batch]:
             return
         except (ValueError, FileNotFoundError) as error:
             raise UserError(str(error)) from error
+        yield batch
+
+
+def stoppable(fabric: Fabric, batches: Iterable[Batch], stop: StopRequest, every: int) -> Iterator[Batch]:
+    """The same batches, readable; a request to stop that any process got ends them before the next.
+
+    Args:
+        fabric: launched.
+        batches: as many in every process.
+        stop: a request to stop this process.
+        every: batches between two looks at the requests of other processes.
+
+    Raises:
+        Interrupted: in all processes at the same batch.
+        UserError: as `readable`.
+    """
+    for number, batch in enumerate(readable(batches)):
+        look = fabric.world_size == 1 or number % every == 0
+        if look and agree(fabric, stop.requested):
+            raise Interrupted
         yield batch
 
 

@@ -16,7 +16,8 @@ from data import Batch
 from genutil.errors import UserError
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.system.distributed import sum_over_processes
-from models.sparse.compile import TOLERANCE_FLOAT32, TOLERANCE_LOW, EngineError, compile_graph, full_float32
+from models.sparse.compile import compile_graph
+from models.sparse.equality import TOLERANCE_FLOAT32, TOLERANCE_LOW, EngineError, full_float32
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def evaluate_fast(
     except (ValueError, ImportError, EngineError) as error:
         raise UserError(f"fast_eval: {str(error).removesuffix('.')}.") from error
     full = fabric.strategy.precision.precision == "32-true"
-    both = _SideBySide(network.eval(), compiled, TOLERANCE_FLOAT32 if full else TOLERANCE_LOW)
+    both = _SideBySide(network, compiled, TOLERANCE_FLOAT32 if full else TOLERANCE_LOW)
     with full_float32():
         scores = evaluate(fabric, both, batches)
     counts = torch.tensor([both.near_ties, both.differing], dtype=torch.float64, device=fabric.device)
@@ -89,7 +90,7 @@ def evaluate_fast(
     ours, theirs = (
         both.images / seconds if both.images else 0.0 for seconds in (both.engine_seconds, both.network_seconds)
     )
-    return Comparison(compiled.engine, scores, ours, theirs, int(near_ties))
+    return Comparison(str(compiled.engine), scores, ours, theirs, int(near_ties))
 
 
 class _SideBySide(nn.Module):
@@ -100,7 +101,6 @@ class _SideBySide(nn.Module):
         self.network, self.compiled, self.tolerance = network, compiled, tolerance
         self.images = self.near_ties = self.differing = 0
         self.engine_seconds = self.network_seconds = 0.0
-        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.images:  # what is only done for the first images is not timed

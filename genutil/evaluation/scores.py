@@ -14,6 +14,7 @@ from torch import nn
 from data import Batch
 from genutil.errors import UserError
 from genutil.system.distributed import over_devices, sum_over_processes
+from models.inspection import evaluating
 
 
 @dataclass(frozen=True)
@@ -33,29 +34,26 @@ class Scores:
         return f"top-1 {self.top1:.2f} %, top-5 {self.top5:.2f} %, loss {self.loss:.4f} on {self.images} images"
 
 
-@torch.no_grad()
 def evaluate(fabric: Fabric, network: nn.Module, batches: Iterable[Batch]) -> Scores:
     """Scores of a network, in evaluation mode, over all images that all processes are given together.
 
     Args:
         fabric: of the run; its precision is used.
-        network: the plain one, on its device; it is left in the mode that it was in.
+        network: the plain one, on its device; every module of it is left in the mode that it was in.
         batches: of this process; they may be without images.
 
     Raises:
         UserError: there is no image.
     """
     started = time.perf_counter()
-    training = network.training
-    network.eval()
-    forward = over_devices(fabric, network)
     sums = torch.zeros(4, dtype=torch.float64, device=fabric.device)
-    for batch in batches:
-        if len(batch.labels):
-            with fabric.autocast():
-                logits = forward(batch.images)
-            sums += _count(logits, batch.labels)
-    network.train(training)
+    with evaluating(network):
+        forward = over_devices(fabric, network)
+        for batch in batches:
+            if len(batch.labels):
+                with fabric.autocast():
+                    logits = forward(batch.images)
+                sums += _count(logits, batch.labels)
     loss, top1, top5, images = sum_over_processes(fabric, sums).tolist()
     if not images:
         raise UserError("There is no image to evaluate on.")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from genutil.errors import UserError
+from models.inspection import evaluating, watched_calls
 
 FORMATS = {".png": FigureCanvasAgg, ".svg": FigureCanvasSVG}
 TALLEST = 30_000
@@ -46,6 +46,7 @@ NAMES = {
     "_adaptive_avg_pool2d": "mean",
     "avg_pool2d": "average pool",
 }
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 SILENT = {"clone", "copy_", "_to_copy", "detach", "contiguous", "lift_fresh", "_unsafe_view"}
 """Operations that leave the values as they are."""
 
@@ -90,13 +91,10 @@ def draw(network: nn.Module, image_size: int, in_channels: int, path: str | Path
 
 def trace(network: nn.Module, images: Tensor) -> list[Box]:
     """Every operation on what comes from the images, in the order of computation; the first box is the input."""
-    training = network.training
     recorder = _Recorder(images)
-    try:
-        with torch.no_grad(), _watched(network.eval(), recorder), recorder:
-            network(images.to(next(network.parameters(), images).device))
-    finally:
-        network.train(training)
+    names = [name for name, _ in network.named_modules() if not {"parametrizations", "wiring"} & {*name.split(".")}]
+    with evaluating(network), watched_calls(network, names, recorder.enter, recorder.leave), recorder:
+        network(images.to(next(network.parameters(), images).device))
     return recorder.boxes
 
 
@@ -120,18 +118,19 @@ class _Recorder(TorchDispatchMode):
             return out
         self._alive += made  # memory that is given back would be taken for what comes to lie there next
         known = {_memory(t) for t in given}
-        if not sources or (all(_memory(t) in known for t in made) and not func._schema.is_mutable):
+        name = func.name().removeprefix("aten::").split(".")[0]
+        changes = name.endswith("_") or "out" in (kwargs or {})
+        if not sources or (all(_memory(t) in known for t in made) and not changes):
             return out
-        name = func._schema.name.removeprefix("aten::")
         makers = set(sources) if name in SILENT else {self._box(name, args, made[0], sources)}
         for tensor in made:
             self._makers[_memory(tensor)] = makers
         return out
 
-    def enter(self, name: str, module: nn.Module) -> None:
+    def enter(self, name: str, module: nn.Module, _: Any) -> None:
         self.stack.append((name, module))
 
-    def leave(self) -> None:
+    def leave(self, *_: Any) -> None:
         self.stack.pop()
         self._leaf_calls.pop(len(self.stack), None)
 
@@ -146,27 +145,11 @@ class _Recorder(TorchDispatchMode):
             self.boxes[index].sources = sorted({*self.boxes[index].sources, *sources} - {index})
             self.boxes[index].shape = shape
             return index
-        label, kind = _describe(module) if leaf else (_label(name, args), _kind(name))
+        label, kind = _describe(module) if module is not None and leaf else (_label(name, args), _kind(name))
         self.boxes.append(Box([label], kind, module_name, shape, sources))
         if leaf:
             self._leaf_calls[depth] = len(self.boxes) - 1
         return len(self.boxes) - 1
-
-
-@contextmanager
-def _watched(network: nn.Module, recorder: _Recorder) -> Iterator[None]:
-    """The recorder knows at every moment which module computes."""
-    handles = []
-    for name, module in network.named_modules():
-        if any(part in ("parametrizations", "wiring") for part in name.split(".")):
-            continue
-        handles.append(module.register_forward_pre_hook(lambda m, _, name=name: recorder.enter(name, m)))
-        handles.append(module.register_forward_hook(lambda *_: recorder.leave(), always_call=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _dense(values: Any) -> list[Tensor]:
@@ -175,13 +158,13 @@ def _dense(values: Any) -> list[Tensor]:
 
 
 def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return tensor.untyped_storage().data_ptr()
 
 
 def _describe(module: nn.Module) -> tuple[str, str]:
     """Label and kind of a layer of PyTorch's own."""
     wired = "wired " if parametrize.is_parametrized(module) else ""
-    if isinstance(module, nn.modules.conv._ConvNd):
+    if isinstance(module, CONVOLUTIONS):
         return wired + _conv(module.weight, module.stride, module.groups), "conv"
     if isinstance(module, nn.Linear):
         return f"{wired}linear, {module.out_features}", "linear"

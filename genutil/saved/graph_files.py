@@ -7,10 +7,11 @@ from pathlib import Path
 
 from genutil.config import Experiment
 from genutil.errors import UserError
-from genutil.saved import checkpoints
-from genutil.system.files import write_text, write_whole
-from models.networks.random_graphs import StageGraph, from_text, notice, picture, to_text
-from models.networks.randwire import drawn_graphs, make_regime
+from genutil.saved.sources import Sources
+from genutil.system.files import write_texts, write_whole
+from models.networks.random_graphs import StageGraph, from_text, notice, picture, to_files, to_text
+from models.networks.randwire import drawn_graphs
+from models.networks.randwire_regimes import make_regime
 
 FORMS = {".txt": "adjlist", ".adjlist": "adjlist", ".edgelist": "edgelist", ".edges": "edgelist", ".graphml": "graphml"}
 PICTURES = (".png", ".svg")
@@ -35,24 +36,24 @@ def read(path: str | Path) -> StageGraph:
         raise UserError(f"{error}.") from error
 
 
-def resolve(experiment: Experiment) -> Experiment:
+def resolve(experiment: Experiment, sources: Sources) -> Experiment:
     """The same experiment with its graphs in `stage_graphs`, so that nothing else is needed for them.
 
     They are those of its files, or of the checkpoint that it goes on or starts from, or drawn.
+
+    Args:
+        experiment: what is run.
+        sources: the checkpoints of the run.
 
     Raises:
         UserError: they cannot be drawn or read, or there is no such checkpoint.
     """
     if experiment.model != "randwire" or experiment.stage_graphs:
         return experiment
-    texts = [] if experiment.graph_files else _of_checkpoint(experiment.resume or experiment.init_from)
+    checkpoint = None if experiment.graph_files else experiment.resume or experiment.init_from
+    texts = sources.open(checkpoint).stage_graphs() if checkpoint else []
     texts = texts or [to_text(graph) for graph in graphs(experiment)]
     return experiment.but(stage_graphs=texts, graph_files=[])
-
-
-def _of_checkpoint(path: str | None) -> list[str]:
-    saved = checkpoints.read_settings(path) if path else None
-    return (saved or {}).get("stage_graphs", [])
 
 
 def graphs(experiment: Experiment) -> tuple[StageGraph, ...]:
@@ -94,14 +95,7 @@ def write(found: Sequence[StageGraph], folder: Path) -> list[Path]:
     Raises:
         UserError: the file system refuses.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the folder {folder}: {error.strerror or error}.") from error
-    paths = [folder / f"dag_{stage}.txt" for stage in range(len(found))]
-    for path, graph in zip(paths, found, strict=True):
-        write_text(path, to_text(graph))
-    return paths
+    return write_texts(folder, to_files(found))
 
 
 def write_picture(found: Sequence[StageGraph], path: Path) -> None:

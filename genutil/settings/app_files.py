@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import yaml
 
 from genutil.errors import UserError, nearest
-from genutil.settings import dialect_2019, dialect_keras_zoo
+from genutil.settings import dialect_2019, dialect_before_options, dialect_keras_zoo
+from genutil.settings.layers import Layer, merge
 
 APPS = Path(__file__).resolve().parents[2] / "apps"
-GRAPH_SOURCES = {"graph_model", "graph_param", "graph_seed", "graph_files"}
 
 
 class App(NamedTuple):
@@ -72,27 +72,35 @@ def count(path: Path) -> int:
     return len(_load(path))
 
 
-def read(path: Path, folder: Path = APPS, document: int | None = None) -> App:
+def read(path: Path, folder: Path = APPS, document: int | None = None, over: Mapping[str, Any] | None = None) -> App:
     """What an app file, or a document of it (counted from 0), states, over what its bases do.
+
+    Args:
+        path: of the file.
+        folder: of the apps.
+        document: which one of a file's documents.
+        over: settings in the words of today that stand above those of the file.
 
     Raises UserError where the file or a base cannot be read, where a file is its own base, or where one that ought to
     hold a single experiment holds several.
     """
-    settings: dict[str, Any] = {}
+    layers: list[Layer] = []
     origins: dict[str, str] = {}
-    for source, stated in reversed(list(_lineage(path, folder, document))):
-        settings = lay_over(settings, stated)
-        origins |= {key: f"{key} (in {_shown(source)})" for key in stated}
-    return App(settings, origins)
-
-
-def lay_over(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with those stated in their place; graphs that they keep give way to what is stated of graphs."""
-    outdated = set() if GRAPH_SOURCES.isdisjoint(stated) else {"stage_graphs"}
-    return {**{key: value for key, value in settings.items() if key not in outdated}, **stated}
+    wired = False
+    lineage = list(_lineage(path, folder, document))
+    for source, stated in reversed(lineage):
+        today = dialect_2019.translate(dialect_before_options.translate(stated))
+        wired = wired or "wiring" in today
+        # a base without a wiring may serve apps with several
+        general = source != path and not wired
+        kept = dialect_2019.is_of_2019(stated) or dialect_before_options.is_of_then(stated)
+        layers.append(Layer(today, tolerant=general or kept))
+        origins |= {dialect_2019.KEYS.get(key, key): f"{key} (in {_shown(source)})" for key in stated}
+    return App(merge([*layers, Layer(over or {})]), origins)
 
 
 def _lineage(path: Path, folder: Path, document: int | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The file and its bases, the file first, with what each states by itself, in its own words."""
     seen: list[Path] = []
     following: Path | None = path
     while following:
@@ -102,7 +110,7 @@ def _lineage(path: Path, folder: Path, document: int | None) -> Iterator[tuple[P
         following = _base(stated, current, folder)
         if following and following.resolve() in seen:
             raise UserError(f"{_shown(current)} has {_shown(following)} as its base, which inherits from it in turn.")
-        yield current, dialect_2019.translate({key: value for key, value in stated.items() if key != "base"})
+        yield current, {key: value for key, value in stated.items() if key != "base"}
 
 
 def _base(stated: dict[str, Any], path: Path, folder: Path) -> Path | None:

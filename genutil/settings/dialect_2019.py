@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-KEYS = {"nestorov": "nesterov", "random_seed": "seed"}
+from genutil.errors import UserError
+
+KEYS = {"nestorov": "nesterov", "random_seed": "seed", "graph": "wiring"}
+"""Keys of today by their old spellings."""
 
 VALUES = {
     "model": {
@@ -21,7 +24,7 @@ VALUES = {
 
 NEVER_READ = {"title", "topk", "val_resize", "prune", "setting"}
 NEVER_READ_BY = {
-    "mobilenetv1": {"graph", "prune_rate", "rho", "small"},
+    "mobilenetv1": {"wiring", "prune_rate", "rho", "small"},
     "static": {"small"},
     "discrete_time": {"small"},
     "continuous_time": {"small"},
@@ -36,8 +39,10 @@ def is_of_2019(settings: Mapping[str, Any]) -> bool:
 def translate(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The same settings in today's keys and values; what the code of 2019 never read is left out.
 
-    Where a key stands in both spellings, the old one holds: only that was read.
+    Where a key stands in both spellings, the old one holds: only that was read. Raises UserError where graph and wiring
+    name different rules.
     """
+    settings = rename_rule(settings)
     today = {
         key: VALUES[key].get(value, value) if key in VALUES and isinstance(value, str) else value
         for key, value in settings.items()
@@ -46,6 +51,21 @@ def translate(settings: Mapping[str, Any]) -> dict[str, Any]:
     today |= {KEYS[key]: value for key, value in settings.items() if key in KEYS}
     unread = _unread(settings, today) if is_of_2019(settings) else set()
     return {key: value for key, value in today.items() if key not in unread}
+
+
+def rename_rule(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with the rule under its key of today, wiring, instead of graph.
+
+    Raises UserError where both stand and differ.
+    """
+    if "graph" not in settings:
+        return dict(settings)
+    if settings.get("wiring", settings["graph"]) != settings["graph"]:
+        raise UserError(
+            f"graph is the old name of wiring, and they differ: {settings['graph']} and {settings['wiring']}. "
+            "Give one of them."
+        )
+    return {("wiring" if key == "graph" else key): value for key, value in settings.items()}
 
 
 def _unread(settings: Mapping[str, Any], today: Mapping[str, Any]) -> set[str]:

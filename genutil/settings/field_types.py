@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 NOUNS = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """An annotation of text: it is one of the names of a table.
+
+    Attributes:
+        names: the table, read anew at each check.
+        old_names: further spellings, with the names that they stand for.
+    """
+
+    names: Iterable[str]
+    old_names: Mapping[str, str] = field(default_factory=dict)
+
+    def _name(self, value: str) -> str:
+        name = self.old_names.get(value, value)
+        if name not in set(self.names):
+            raise PydanticCustomError("one_of", "not one of the names")
+        return name
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._name, handler(source))
 
 
 def is_switch(field: FieldInfo) -> bool:
@@ -35,6 +61,9 @@ def _in_words(annotation: Any, metadata: list[Any]) -> str:
     if get_origin(annotation) is Annotated:
         inner, *extra = get_args(annotation)
         return _in_words(inner, [*extra, *metadata])
+    tables = [extra for extra in metadata if isinstance(extra, OneOf)]
+    if tables:
+        return f"one of {', '.join(tables[0].names)}"
     if get_origin(annotation) is Literal:
         names = get_args(annotation)
         return f"one of {', '.join(names)}" if len(names) > 1 else str(names[0])

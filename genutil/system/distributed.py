@@ -1,13 +1,15 @@
-"""Devices and processes: which are used, how they are started and stopped, and how batch statistics span them."""
+"""Devices and processes: which are used, how they are started and stopped, and what they tell each other."""
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +18,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import DataParallelStrategy, DDPStrategy
-from lightning_fabric.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.nn.parallel import DistributedDataParallel
@@ -35,6 +35,10 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 OUTCOME = "outcome"
 MISTAKE = "mistake-of-"
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+class SpawnedDDPStrategy(DDPStrategy):
+    """DistributedDataParallel in processes that it starts itself, afresh."""
 
 
 def make_fabric(experiment: Experiment) -> Fabric:
@@ -88,12 +92,12 @@ def _strategy(experiment: Experiment, on_gpus: bool, processes: int) -> str | DD
     # torch renamed the option; the statistics of synchronised batch norm are equal everywhere already
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     share = {"forward_sync_buffers" if renamed else "broadcast_buffers": not experiment.sync_batchnorm}
-    return DDPStrategy(start_method="popen" if started_outside else "spawn", **share)
+    return DDPStrategy(**share) if started_outside else SpawnedDDPStrategy(start_method="spawn", **share)
 
 
 def starts_processes(fabric: Fabric) -> bool:
     """Whether `launch` will run its function in processes of its own."""
-    return isinstance(fabric.strategy.launcher, _MultiProcessingLauncher)
+    return isinstance(fabric.strategy, SpawnedDDPStrategy)
 
 
 def launch(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -109,11 +113,16 @@ def launch(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any
         Interrupted: as raised in the processes.
     """
     if not starts_processes(fabric):
+        grouped = _has_group()  # by the program that this is a part of
         try:
             fabric.launch()
         except ValueError as error:  # what torchrun or SLURM started does not match what was asked for
             raise UserError(str(error)) from error
-        return function(fabric, *arguments)
+        if grouped or not _has_group():
+            return function(fabric, *arguments)
+        outcome = _outcome(function, fabric, *arguments)
+        end_group()
+        return _returned(outcome)
     port = os.environ.get("MASTER_PORT")
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -131,9 +140,7 @@ def launch(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any
             if port is None:
                 os.environ.pop("MASTER_PORT", None)
         outcome = pickle.loads((Path(folder) / OUTCOME).read_bytes())
-    if isinstance(outcome, Interrupted):
-        raise outcome
-    return outcome
+    return _returned(outcome)
 
 
 def stop_signals() -> tuple[int, ...]:
@@ -145,15 +152,50 @@ def stop_signals() -> tuple[int, ...]:
 
 def _in_process(fabric: Fabric, function: Callable[..., Any], folder: Path, *arguments: Any) -> None:
     """Leave what the function returns, or the user's mistake, in files: a pipe to the parent would be too narrow."""
-    try:
-        outcome = function(fabric, *arguments)
-    except UserError as mistake:
-        write_text(folder / f"{MISTAKE}{fabric.local_rank}", str(mistake))
-        raise
-    except Interrupted as interrupted:
-        outcome = interrupted
+    outcome = _outcome(function, fabric, *arguments)
+    if isinstance(outcome, UserError):
+        write_text(folder / f"{MISTAKE}{fabric.local_rank}", str(outcome))
+    end_group()
+    if isinstance(outcome, UserError):
+        sys.exit(2)  # the parent ends the others
     if fabric.local_rank == 0:
         (folder / OUTCOME).write_bytes(pickle.dumps(outcome))
+
+
+def _outcome(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns, or the UserError or Interrupted that it raises.
+
+    The exception is made anew: the traceback of the first one, or of its cause, holds what the process group is used
+    by, and the group would outlive `end_group`.
+    """
+    try:
+        return function(*arguments)
+    except UserError as mistake:
+        return UserError(str(mistake))
+    except Interrupted:
+        return Interrupted()
+
+
+def _returned(outcome: Any) -> Any:
+    """An outcome as its function would have returned or raised it."""
+    if isinstance(outcome, UserError | Interrupted):
+        raise outcome
+    return outcome
+
+
+def _has_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def end_group() -> None:
+    """End the group of processes, if there is one, and its threads.
+
+    A thread of gloo may still hold the last tensor that was sent. If it frees it while Python ends, it finds no
+    interpreter to do so, and the process is aborted ("terminate called without an active exception").
+    """
+    if _has_group():
+        gc.collect()  # the threads end with the last module that uses the group, be it a part of a cycle
+        dist.destroy_process_group()
 
 
 def _pass_on_request() -> None:
@@ -209,87 +251,3 @@ def share_buffers(fabric: Fabric, network: nn.Module) -> None:
         for buffer in network.buffers():
             if buffer.is_floating_point():
                 dist.broadcast(buffer, 0)
-
-
-class _BatchNormOverProcesses(torch.autograd.Function):
-    """Batch norm by the statistics of the batches of all processes together.
-
-    Two passes over the data, means first and then squares about them: stable, where one pass of sums of squares is
-    not. The gradient is that of the sum of all processes' losses; those of weight and bias are this process's share.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
-        dims = [0, *range(2, x.dim())]
-        values = x if x.dtype == torch.float64 else x.float()
-        sums = torch.cat([values.sum(dims), values.new_tensor([values.numel() / x.shape[1]])])
-        dist.all_reduce(sums)
-        count = sums[-1]
-        mean = sums[:-1] / count
-        variance = (values - _column(mean, x)).square_().sum(dims)
-        dist.all_reduce(variance)
-        variance /= count
-        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt(), count)
-        ctx.mark_non_differentiable(mean, variance, count)
-        return F.batch_norm(values, mean, variance, weight, bias, False, 0.0, eps).to(x.dtype), mean, variance, count
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, scale, count = ctx.saved_tensors
-        dims = [0, *range(2, x.dim())]
-        gradient = gradient.to(mean.dtype)
-        normalised = (x.to(mean.dtype) - _column(mean, x)) * _column(scale, x)
-        own = torch.stack([gradient.sum(dims), (gradient * normalised).sum(dims)])
-        total = own.clone()
-        dist.all_reduce(total)
-        by_mean, by_scale = total / count
-        inner = gradient - _column(by_mean, x) - normalised * _column(by_scale, x)
-        grad_x = inner * _column(scale if weight is None else scale * weight, x)
-        if weight is None:
-            return grad_x.to(x.dtype), None, None, None
-        return grad_x.to(x.dtype), own[1], own[0], None
-
-
-def _column(per_channel: Tensor, like: Tensor) -> Tensor:
-    return per_channel.view(1, -1, *[1] * (like.dim() - 2))
-
-
-class _Synchronised(nn.modules.batchnorm._BatchNorm):
-    """Batch norm that, while it trains, normalises by the batches of all processes; their sizes may differ."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
-        self._check_input_dim(x)
-        y, mean, variance, count = _BatchNormOverProcesses.apply(x, self.weight, self.bias, self.eps)
-        if self.track_running_stats:
-            self.num_batches_tracked.add_(1)
-            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-            unbiased = variance * (count / (count - 1))
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
-        return y
-
-
-class SyncBatchNorm1d(_Synchronised, nn.BatchNorm1d):
-    """`nn.BatchNorm1d` over all processes."""
-
-
-class SyncBatchNorm2d(_Synchronised, nn.BatchNorm2d):
-    """`nn.BatchNorm2d` over all processes."""
-
-
-class SyncBatchNorm3d(_Synchronised, nn.BatchNorm3d):
-    """`nn.BatchNorm3d` over all processes."""
-
-
-def synchronise_batchnorm(network: nn.Module) -> None:
-    """Let every batch norm of a network take its statistics over all processes, on any device, while it trains.
-
-    (torch.nn.SyncBatchNorm does so on GPUs only.) The layers keep their place, their names and their weights, and are
-    still instances of the class that they were.
-    """
-    kinds = {nn.BatchNorm1d: SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm2d, nn.BatchNorm3d: SyncBatchNorm3d}
-    for module in network.modules():
-        if type(module) in kinds:
-            module.__class__ = kinds[type(module)]

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,6 +43,22 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole (`write_whole`)."""
     write_whole(path, lambda file: file.write(text.encode()))
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write text files by their paths within a folder; it and those between are made. The files' paths, in order.
+
+    Raises:
+        UserError: the file system refuses.
+    """
+    paths = [folder / name for name in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"Cannot make the folder {path.parent}: {error.strerror or error}.") from error
+        write_text(path, text)
+    return paths
 
 
 def require_place(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from genutil.config import Experiment
@@ -12,7 +11,11 @@ from genutil.errors import UserError
 RMSPROP_DECAY = 0.9
 """Of the mean of squared gradients, as in TensorFlow."""
 
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    *(nn.GroupNorm, nn.LayerNorm, nn.RMSNorm),
+)
 
 
 def parameter_groups(network: nn.Module, weight_decay: float, decay_norm_and_bias: bool) -> list[dict]:

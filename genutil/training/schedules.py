@@ -13,7 +13,7 @@ from typing import Protocol
 from genutil.config import Experiment
 
 
-class Schedule(Protocol):
+class LearningRate(Protocol):
     """A learning rate for every step."""
 
     def lr(self, step: int) -> float: ...
@@ -42,7 +42,7 @@ class MultiStep:
 
 
 @dataclass(frozen=True)
-class Values:
+class Piecewise:
     """One rate after the other: `rates[i]` until `boundaries[i]` steps are done, and the last one from then on."""
 
     rates: tuple[float, ...]
@@ -115,7 +115,7 @@ class WarmUp:
 
     lr0: float
     steps: int
-    then: Schedule
+    then: LearningRate
     delay: int
 
     def lr(self, step: int) -> float:
@@ -124,7 +124,7 @@ class WarmUp:
         return self.then.lr(step - self.delay)
 
 
-def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
+def make_schedule(experiment: Experiment, steps_per_epoch: int) -> LearningRate:
     """The schedule of an experiment.
 
     Cosine and linear run from the end of the warm-up to the end of the run. The epochs of multistep and exponential
@@ -140,7 +140,7 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
     warm_up = _steps(experiment.warmup_steps or 0, 1, steps) or round(experiment.warmup_epochs * epoch)
     remaining = max(1, steps - warm_up)
     delay = 0
-    schedule: Schedule
+    schedule: LearningRate
     match experiment.lr_scheduler:
         case "constant":
             schedule = Constant(lr0)
@@ -148,7 +148,7 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> Schedule:
             boundaries = sorted(_steps(milestone, epoch, steps) for milestone in experiment.multistep_lr_milestones)
             schedule = MultiStep(lr0, tuple(boundaries), experiment.multistep_lr_gamma)
         case "steps":
-            schedule = Values(tuple(experiment.lr_values), tuple(experiment.lr_boundaries))
+            schedule = Piecewise(tuple(experiment.lr_values), tuple(experiment.lr_boundaries))
         case "exponential":
             schedule = Exponential(lr0, experiment.exp_decaying_lr_gamma, epoch)
         case "cosine":

@@ -68,7 +68,7 @@ class _SparseSum(torch.autograd.Function):
         node, source = weight.nonzero(as_tuple=True)
         value = weight[node, source]
         ctx.save_for_backward(rows, node, source, value)
-        return _csr(node, source, value, tuple(weight.shape)) @ rows
+        return _csr(node, source, value, (weight.shape[0], weight.shape[1])) @ rows
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:

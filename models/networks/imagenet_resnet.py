@@ -16,6 +16,7 @@ def imagenet_resnet(*, depth: int = 50, classes: int = 1000) -> nn.Module:
     if depth not in DEPTHS:
         raise ValueError(f"ImageNet's ResNets have a depth of {', '.join(map(str, DEPTHS))}, not {depth}.")
     network = getattr(torchvision.models, f"resnet{depth}")(num_classes=classes)
+    network.image_size = 224
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)

@@ -38,6 +38,7 @@ class MobileNetV1(nn.Module):
 
     def __init__(self, classes: int, image_size: int, width_mult: float = 1.0, in_channels: int = 3) -> None:
         super().__init__()
+        self.image_size = image_size
         channels = int(32 * width_mult)
         if channels < 1:
             raise ValueError(f"width_mult {width_mult} leaves no channel.")

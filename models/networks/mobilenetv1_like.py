@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.edge_sums import DenseSums, EdgeSums, SparseSums, sparse_sums_pay
-from models.wirings.rules import Block, EdgeLayout, Graph, make_wiring
+from models.sparse.graph import ChannelGraph, Edges, Level
+from models.sparse.layers import (
+    as_array,
+    convolution_edges,
+    depthwise_of,
+    fold_batch_norm,
+    input_level,
+    layer_graph,
+    linear_level,
+    sum_level,
+)
+from models.wirings.graph import Graph
+from models.wirings.layout import Block, EdgeLayout
+from models.wirings.registry import make_wiring
 
 STAGES = ((32, 64, 1, 1), (64, 128, 2, 2), (128, 256, 2, 2), (256, 512, 2, 6), (512, 1024, 2, 2))
 """in channels, out channels, stride, blocks of each stage."""
@@ -44,9 +58,9 @@ class WiredStage(nn.Module):
         out_channels: output nodes, and nodes in each of the blocks - 1 hidden groups.
         stride: of the input nodes' depthwise conv.
         blocks: hidden groups and the output group together.
-        graph: name of the wiring.
+        wiring: name of the rule.
         prune_rate: of the network; the stage's own follows from `stage_prune_rate`.
-        rho: see `models.wirings.rules.make_wiring`.
+        options: of the rule, by their names.
     """
 
     def __init__(
@@ -55,9 +69,9 @@ class WiredStage(nn.Module):
         out_channels: int,
         stride: int,
         blocks: int,
-        graph: str,
+        wiring: str,
         prune_rate: float,
-        rho: float | Literal["gamma"],
+        **options: Any,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
@@ -72,7 +86,7 @@ class WiredStage(nn.Module):
         self.norm.extend(nn.BatchNorm2d(out_channels) for _ in range(blocks - 1))
         layout = stage_layout(in_channels, out_channels, blocks)
         rate = stage_prune_rate(in_channels, out_channels, blocks, prune_rate)
-        self.graph = Graph(layout, make_wiring(graph, layout, rate, rho))
+        self.graph = Graph(layout, make_wiring(wiring, layout, rate, **options))
 
     def forward(self, x: Tensor) -> Tensor:
         edges = self.graph()
@@ -84,6 +98,23 @@ class WiredStage(nn.Module):
             sources.append(F.conv2d(planes, kernel, padding=1, groups=self.out_channels))
         return sources.sum(edges[-1])
 
+    def hidden_levels(self, name: str, inputs: tuple[int, ...]) -> list[Level]:
+        """The hidden groups of the channel graph: each is fed by the stage's inputs and by the groups before it.
+
+        Args:
+            name: of the stage in its network.
+            inputs: the level of the stage's inputs, by its index; the hidden ones follow.
+        """
+        matrix, levels = as_array(self.graph.matrix()), []
+        for group in range(self.blocks - 1):
+            rows = slice(group * self.out_channels, (group + 1) * self.out_channels)
+            edges = Edges.from_dense(matrix[rows, : self.in_channels + group * self.out_channels])
+            sources = (*inputs, *range(inputs[-1] + 1, inputs[-1] + 1 + group))
+            level = sum_level(f"{name}.hidden.{group}", f"{name}.graph", sources, edges, None, rows.start)
+            level = fold_batch_norm(level, self.norm[group + 1])
+            levels.append(replace(level, relu=True, depthwise=depthwise_of(self.conv, rows)))
+        return levels
+
 
 class WiredLinear(nn.Module):
     """A linear layer without bias whose edges are wired: [batch, in_features] to [batch, out_features]."""
@@ -92,19 +123,27 @@ class WiredLinear(nn.Module):
         self,
         in_features: int,
         out_features: int,
-        graph: str,
+        wiring: str,
         prune_rate: float,
-        rho: float | Literal["gamma"],
+        **options: Any,
     ) -> None:
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
         layout = EdgeLayout.full(out_features, in_features)
-        self.graph = Graph(layout, make_wiring(graph, layout, prune_rate, rho))
+        self.graph = Graph(layout, make_wiring(wiring, layout, prune_rate, **options))
 
     def forward(self, x: Tensor) -> Tensor:
         (weight,) = self.graph()
         return F.linear(x, weight)
+
+    def edges(self) -> Edges:
+        """The edges that act."""
+        return Edges.from_dense(as_array(self.graph.matrix()))
+
+    def channel_graph(self) -> ChannelGraph:
+        """The layer on its own."""
+        return layer_graph(self.edges(), None, flat=True)
 
 
 class MobileNetV1Like(nn.Module):
@@ -115,38 +154,102 @@ class MobileNetV1Like(nn.Module):
     Args:
         classes: number of classes.
         image_size: pixels; the first conv has stride 1 up to 64, stride 2 above.
-        graph: name of the wiring of every stage (`models.wirings.rules.WIRINGS`).
+        wiring: name of the rule of every stage (`models.wirings.registry.WIRINGS`).
         prune_rate: share of the channels that the MobileNet of equal edge budget would lack, 0 <= prune_rate < 1.
-        rho: see `models.wirings.rules.make_wiring`.
         small: wire the classifier as well, at `prune_rate` itself.
         in_channels: channels of the images.
         stages: in channels, out channels, stride and blocks of each stage.
+        options: of the rule, by their names.
+
+    Raises:
+        ValueError: a rule that there is not, or an option that it does not take.
     """
 
     def __init__(
         self,
         classes: int,
         image_size: int,
-        graph: str = "complete",
+        wiring: str = "complete",
         prune_rate: float = 0.0,
-        rho: float | Literal["gamma"] = 0.95,
         small: bool = False,
         in_channels: int = 3,
         stages: Sequence[tuple[int, int, int, int]] = STAGES,
+        **options: Any,
     ) -> None:
         super().__init__()
+        self.image_size = image_size
         first, last = stages[0][0], stages[-1][1]
         stride = 1 if image_size <= 64 else 2
         self.conv1 = nn.Conv2d(in_channels, first, kernel_size=3, stride=stride, padding=1, bias=False)
-        self.layers = nn.Sequential(*(WiredStage(*stage, graph, prune_rate, rho) for stage in stages))
+        self.layers = nn.Sequential(*(WiredStage(*stage, wiring, prune_rate, **options) for stage in stages))
         self.bn = nn.BatchNorm2d(last)
-        self.linear = WiredLinear(last, classes, graph, prune_rate, rho) if small else nn.Linear(last, classes)
+        if small:
+            self.linear: nn.Module = WiredLinear(last, classes, wiring, prune_rate, **options)
+        else:
+            self.linear = nn.Linear(last, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)  # 1x1 convs run near the processor's peak in it
         x = self.layers(self.conv1(x))
         x = F.relu(self.bn(x)).mean(dim=(2, 3))
         return self.linear(x)
+
+    def channel_graphs(self) -> dict[str, ChannelGraph]:
+        """One graph from the image to the logits: of each stage the inputs and the hidden groups, then the outputs."""
+        levels = [input_level(self.conv1.in_channels)]
+        sources, stage, edges, first_row = (0,), "conv1", convolution_edges(self.conv1), 0
+        kept: dict[str, int] = {}
+        for s, layer in enumerate(self.layers):
+            assert isinstance(layer, WiredStage)
+            name = f"layers.{s}"
+            inputs = fold_batch_norm(sum_level(f"{name}.inputs", stage, sources, edges, None, first_row), layer.norm[0])
+            depthwise = depthwise_of(layer.downsample[0])
+            levels.append(replace(inputs, relu=True, depthwise=depthwise, probe=(f"{name}.downsample.0", 0)))
+            sources, stage = (len(levels) - 1,), f"{name}.graph"
+            kept[stage] = layer.graph.wiring.kept
+            hidden = layer.hidden_levels(name, sources)
+            sources = (*sources, *range(len(levels), len(levels) + len(hidden)))
+            levels += hidden
+            matrix = as_array(layer.graph.matrix())
+            edges, first_row = Edges.from_dense(matrix[-layer.out_channels :]), len(matrix) - layer.out_channels
+        outputs = fold_batch_norm(sum_level("outputs", stage, sources, edges, None, first_row), self.bn)
+        levels += [replace(outputs, relu=True, mean=True), self._classifier_level(len(levels))]
+        if isinstance(self.linear, WiredLinear):
+            kept["linear.graph"] = self.linear.graph.wiring.kept
+        return {"": ChannelGraph(tuple(levels), kept=kept)}
+
+    def _classifier_level(self, source: int) -> Level:
+        if isinstance(self.linear, WiredLinear):
+            return sum_level("linear", "linear.graph", (source,), self.linear.edges())
+        return linear_level("linear", source, self.linear)
+
+    def count_2019(self, image_size: int) -> tuple[int, int]:
+        """Parameters and multiply-adds as the code of 2019 counted them, at any image size.
+
+        Edges count as the budget, a real number, whether or not they act; nodes count where they have an output edge
+        in their own stage; the last pool and the classifier count the last stage's outputs that have an input edge.
+        """
+        side = -(-image_size // self.conv1.stride[0])
+        parameters = multiply_adds = 0
+        alive = 0
+        for index, stage in enumerate(self.layers):
+            assert isinstance(stage, WiredStage)
+            acting = stage.graph.matrix() != 0
+            with_output, with_input = acting.any(dim=0), acting.any(dim=1)
+            if index == 0:
+                stem = 9 * self.conv1.in_channels * int(with_output[: stage.in_channels].sum())
+                parameters, multiply_adds = stem, stem * side * side
+            side = -(-side // stage.stride)
+            cost = 9 * int(with_output.sum()) + (1 - stage.graph.wiring.prune_rate) * acting.numel()
+            parameters += int(cost)
+            multiply_adds += int(cost * side * side)
+            alive = int(with_input[-stage.out_channels :].sum())
+        linear = self.linear
+        if isinstance(linear, WiredLinear):
+            classifier = int(linear.in_features * linear.out_features * (1 - linear.graph.wiring.prune_rate))
+        else:
+            classifier = alive * linear.out_features
+        return parameters + classifier, multiply_adds + side * side * alive + classifier
 
 
 def _depthwise(channels: int, stride: int) -> nn.Conv2d:

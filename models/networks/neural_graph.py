@@ -6,17 +6,32 @@ order that each network's docstring gives.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchdiffeq import odeint
 
-from models.wirings.rules import Block, EdgeLayout, Graph, make_wiring
-
-Rho = float | Literal["gamma"]
+from models.networks.solvers import SOLVERS
+from models.signatures import extended
+from models.sparse.graph import ChannelGraph, Edges
+from models.sparse.layers import (
+    as_array,
+    convolution_level,
+    depthwise_of,
+    fold_batch_norm,
+    input_level,
+    instance_norm_of,
+    linear_level,
+    sum_level,
+)
+from models.wirings.graph import Graph
+from models.wirings.layout import Block, EdgeLayout
+from models.wirings.registry import make_wiring
 
 
 def static_layout(dim: int, downsample_dim: int, feature_dim: int, layers: int) -> EdgeLayout:
@@ -30,18 +45,40 @@ def static_layout(dim: int, downsample_dim: int, feature_dim: int, layers: int) 
 
 
 class _TinyClassifier(nn.Module):
-    """Stem and read-out.
+    """Stem and read-out, and the rule of the graph between them.
 
     Input [batch, in_channels, image_size, image_size]; output [batch, classes]. The state has `dim` channels at a
     quarter of the image's size, the stem's `downsample_dim` first, the others zero at the start. The last
     `feature_dim` channels are read out: their mean over the four positions before the centre, then a linear layer.
 
+    Args:
+        classes: number of classes.
+        image_size: pixels, at least 16.
+        wiring: name of the rule (`models.wirings.registry.WIRINGS`).
+        prune_rate: share of the dim x dim matrix that is removed.
+        in_channels: channels of the images.
+        dim, downsample_dim, feature_dim: channels of the state, of the stem, and read out.
+        options: of the rule, by their names.
+
     Raises:
-        ValueError: an image too small for the read-out, or widths that do not fit one another.
+        ValueError: an image too small for the read-out, widths that do not fit one another, or a rule or an option that
+            there is not.
     """
 
+    def __init_subclass__(cls) -> None:
+        cls.__signature__ = extended(cls.__init__, _TinyClassifier.__init__)  # type: ignore[attr-defined]
+
     def __init__(
-        self, classes: int, image_size: int, in_channels: int, dim: int, downsample_dim: int, feature_dim: int
+        self,
+        classes: int,
+        image_size: int,
+        wiring: str = "complete",
+        prune_rate: float = 0.0,
+        in_channels: int = 3,
+        dim: int = 800,
+        downsample_dim: int = 32,
+        feature_dim: int = 100,
+        **options: Any,
     ) -> None:
         super().__init__()
         if image_size < 16:
@@ -51,6 +88,7 @@ class _TinyClassifier(nn.Module):
         if feature_dim > dim:
             raise ValueError(f"feature_dim ({feature_dim}) cannot exceed dim ({dim}).")
         self.dim = dim
+        self.downsample_dim = downsample_dim
         self.feature_dim = feature_dim
         half = downsample_dim // 2
         self.downsample = nn.Sequential(
@@ -62,8 +100,15 @@ class _TinyClassifier(nn.Module):
             nn.BatchNorm2d(downsample_dim),
         )
         self.fc = nn.Linear(feature_dim, classes)
+        self.image_size = image_size
         centre = image_size // 4 // 2
         self._centre = slice(centre - 2, centre)
+        self._rule = wiring, prune_rate, options
+
+    def wired_graph(self, layout: EdgeLayout) -> Graph:
+        """A graph of that layout under the network's rule."""
+        wiring, prune_rate, options = self._rule
+        return Graph(layout, make_wiring(wiring, layout, prune_rate, **options))
 
     def start(self, images: Tensor) -> Tensor:
         """The state [batch, dim, height, width] that the graph starts from."""
@@ -75,39 +120,33 @@ class _TinyClassifier(nn.Module):
         features = state[:, -self.feature_dim :, self._centre, self._centre]
         return self.fc(features.mean(dim=(2, 3)))
 
+    def stem_graph(self) -> ChannelGraph:
+        """The stem as a channel graph: conv, BN, ReLU, depthwise conv, 1x1 conv, BN."""
+        first, first_norm, _, spread, mix, mix_norm = self.downsample
+        level = fold_batch_norm(convolution_level("downsample.0", "downsample", 0, first), first_norm)
+        level = replace(level, relu=True, depthwise=depthwise_of(spread), probe=("downsample.3", 0))
+        state = fold_batch_norm(convolution_level("downsample.4", "downsample", 1, mix), mix_norm)
+        state = replace(state, probe=("downsample", 0))
+        return ChannelGraph((input_level(level.incoming.columns), level, state), flat=False)
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """First and end row, first and end column of the state that the features are the mean of."""
+        return self._centre.start, self._centre.stop, self._centre.start, self._centre.stop
+
 
 class StaticNeuralGraph(_TinyClassifier):
     """Blocks of channels one after another: instance norm, ReLU, depthwise conv, then edges to all later channels.
 
-    Args:
-        classes: number of classes.
-        image_size: pixels, at least 16.
-        graph: name of the wiring (`models.wirings.rules.WIRINGS`).
-        prune_rate: share of the dim x dim matrix that is removed.
-        rho: see `models.wirings.rules.make_wiring`.
-        in_channels: channels of the images.
-        dim, downsample_dim, feature_dim: channels of the state, of the stem, and read out.
+    Args: as `_TinyClassifier`, and
         layers: blocks; the first is the stem's channels, the others share the rest evenly.
     """
 
-    def __init__(
-        self,
-        classes: int,
-        image_size: int,
-        graph: str = "complete",
-        prune_rate: float = 0.0,
-        rho: Rho = 0.95,
-        in_channels: int = 3,
-        dim: int = 800,
-        downsample_dim: int = 32,
-        feature_dim: int = 100,
-        layers: int = 5,
-    ) -> None:
-        super().__init__(classes, image_size, in_channels, dim, downsample_dim, feature_dim)
-        self.bounds = _block_bounds(dim, downsample_dim, layers)
-        layout = static_layout(dim, downsample_dim, feature_dim, layers)
-        self.conv = _depthwise(dim)
-        self.graph = Graph(layout, make_wiring(graph, layout, prune_rate, rho))
+    def __init__(self, *args: Any, layers: int = 5, **shared: Any) -> None:
+        super().__init__(*args, **shared)
+        self.bounds = _block_bounds(self.dim, self.downsample_dim, layers)
+        self.conv = _depthwise(self.dim)
+        self.graph = self.wired_graph(static_layout(self.dim, self.downsample_dim, self.feature_dim, layers))
         self.norm = nn.ModuleList(nn.InstanceNorm2d(b - a, affine=True) for a, b in pairwise(self.bounds))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -119,15 +158,40 @@ class StaticNeuralGraph(_TinyClassifier):
             state = state[:, -len(weight) :] + F.conv2d(planes, weight[:, :, None, None])
         return self.read_out(state)
 
+    def channel_graphs(self) -> dict[str, ChannelGraph]:
+        """One graph from the image to the logits: each block is fed by the stem and by every block before it."""
+        levels = list(self.stem_graph().levels)
+        stem = len(levels) - 1
+        stem_width = levels[stem].nodes
+        weights = [as_array(weight) for weight in self.graph()]
+        first_row = [0, *(self.dim - len(weight) for weight in weights)]
+        for i in range(len(weights) + 1):
+            last = i == len(weights)
+            width = self.feature_dim if last else self.bounds[i + 1] - self.bounds[i]
+            rows = slice(first_row[i], first_row[i] + width)
+            parts = [np.eye(self.dim, stem_width, dtype=np.float32)[rows]]
+            for weight, row in zip(weights[:i], first_row[1:], strict=False):
+                parts.append(weight[rows.start - row : rows.stop - row])
+            edges = Edges.from_dense(np.concatenate(parts, axis=1))
+            level = sum_level(f"block.{i}", "graph", tuple(range(stem, len(levels))), edges, None, rows.start)
+            if last:
+                level = replace(level, mean=True, window=self.window)
+            else:
+                kernels = depthwise_of(self.conv, slice(self.bounds[i], self.bounds[i + 1]))
+                level = replace(level, norm=instance_norm_of(self.norm[i]), relu=True, depthwise=kernels)
+            levels.append(level)
+        levels.append(linear_level("fc", len(levels) - 1, self.fc))
+        return {"": ChannelGraph(tuple(levels), kept={"graph": self.graph.wiring.kept})}
+
 
 class _Step(nn.Module):
     """ReLU, depthwise conv, graph, instance norm: [batch, dim, height, width] to the same shape."""
 
-    def __init__(self, dim: int, graph: str, prune_rate: float, rho: Rho, relu_in_place: bool = False) -> None:
+    def __init__(self, network: _TinyClassifier, relu_in_place: bool = False) -> None:
         super().__init__()
-        layout = EdgeLayout.full(dim, dim)
+        dim = network.dim
         self.conv = _depthwise(dim)
-        self.graph = Graph(layout, make_wiring(graph, layout, prune_rate, rho))
+        self.graph = network.wired_graph(EdgeLayout.full(dim, dim))
         self.norm = nn.InstanceNorm2d(dim, affine=True)
         self.relu_in_place = relu_in_place
 
@@ -135,29 +199,37 @@ class _Step(nn.Module):
         planes = self.conv(F.relu(state, inplace=self.relu_in_place))
         return self.norm(F.conv2d(planes, weight[:, :, None, None]))
 
+    def edges(self) -> Edges:
+        """The edges that act."""
+        return Edges.from_dense(as_array(self.graph.matrix()))
+
+
+class _EngineStep(nn.Module):
+    """A step that an engine computes: it is called as `_Step`, and has no use for the weights."""
+
+    def __init__(self, engine: nn.Module, relu_in_place: bool) -> None:
+        super().__init__()
+        self.engine = engine
+        self.relu_in_place = relu_in_place
+
+    def graph(self) -> tuple[None]:
+        return (None,)
+
+    def forward(self, state: Tensor, _: None) -> Tensor:
+        return self.engine(F.relu_(state) if self.relu_in_place else state)
+
 
 class DiscreteTimeNeuralGraph(_TinyClassifier):
     """The same step `layers` times with shared weights: ReLU, depthwise conv, graph, instance norm.
 
-    Args: as `StaticNeuralGraph`, `layers` being the number of steps.
+    Args: as `_TinyClassifier`, and
+        layers: number of steps.
     """
 
-    def __init__(
-        self,
-        classes: int,
-        image_size: int,
-        graph: str = "complete",
-        prune_rate: float = 0.0,
-        rho: Rho = 0.95,
-        in_channels: int = 3,
-        dim: int = 800,
-        downsample_dim: int = 32,
-        feature_dim: int = 100,
-        layers: int = 5,
-    ) -> None:
-        super().__init__(classes, image_size, in_channels, dim, downsample_dim, feature_dim)
+    def __init__(self, *args: Any, layers: int = 5, **shared: Any) -> None:
+        super().__init__(*args, **shared)
         self.layers = layers
-        self.step = _Step(dim, graph, prune_rate, rho)
+        self.step = _Step(self)
 
     def forward(self, images: Tensor) -> Tensor:
         state = self.start(images)
@@ -166,12 +238,33 @@ class DiscreteTimeNeuralGraph(_TinyClassifier):
             state = self.step(state, weight)
         return self.read_out(state)
 
+    def channel_graphs(self) -> dict[str, ChannelGraph]:
+        """One graph from the image to the logits: the same edges again and again, the last time only those that end in
+        the channels read out."""
+        stem, step = self.stem_graph(), self.step
+        state = stem.levels[-1]
+        idle = self.dim - state.nodes
+        edges = replace(state.incoming, indptr=np.pad(state.incoming.indptr, (0, idle), mode="edge"))
+        start = sum_level("step.0", "downsample", state.sources, edges, np.pad(state.bias, (0, idle)))
+        depthwise, norm = depthwise_of(step.conv), instance_norm_of(step.norm)
+        levels = [*stem.levels[:-1], replace(start, relu=True, depthwise=depthwise, probe=("step.conv", 0))]
+        step_edges = step.edges()
+        for i in range(1, self.layers + 1):
+            level = sum_level(f"step.{i}", "step.graph", (len(levels) - 1,), step_edges)
+            levels.append(replace(level, norm=norm, relu=True, depthwise=depthwise, probe=("step.conv", i)))
+        read = np.arange(self.dim) >= self.dim - self.feature_dim
+        last = replace(levels[-1], relu=False, depthwise=None, mean=True, window=self.window, probe=None)
+        levels[-1] = last.select(read, np.ones(self.dim, dtype=bool))
+        levels.append(linear_level("fc", len(levels) - 1, self.fc))
+        return {"": ChannelGraph(tuple(levels), kept={"step.graph": step.graph.wiring.kept})}
+
 
 class ContinuousTimeNeuralGraph(_TinyClassifier):
     """The state follows x' = norm(graph(depthwise(relu(x)))) from time 0 to 1.
 
-    Args: as `StaticNeuralGraph`, without `layers`, and
-        solver: of torchdiffeq; dopri5 chooses its steps by `tolerance`, the others take `solver_steps` even ones.
+    Args: as `_TinyClassifier`, and
+        solver: a name in `models.networks.solvers.SOLVERS`; an adaptive one chooses its steps by `tolerance`, the
+            others take `solver_steps` even ones.
         solver_steps: steps of a fixed-step solver.
         tolerance: relative and absolute tolerance of dopri5.
         relu_in_place: the ReLU works on the solver's own tensor, so that the initial state and the result of every
@@ -183,25 +276,18 @@ class ContinuousTimeNeuralGraph(_TinyClassifier):
 
     def __init__(
         self,
-        classes: int,
-        image_size: int,
-        graph: str = "complete",
-        prune_rate: float = 0.0,
-        rho: Rho = 0.95,
-        in_channels: int = 3,
-        dim: int = 800,
-        downsample_dim: int = 32,
-        feature_dim: int = 100,
+        *args: Any,
         solver: str = "dopri5",
         solver_steps: int = 10,
         tolerance: float = 1e-3,
         relu_in_place: bool = True,
+        **shared: Any,
     ) -> None:
-        super().__init__(classes, image_size, in_channels, dim, downsample_dim, feature_dim)
-        self.step = _Step(dim, graph, prune_rate, rho, relu_in_place)
+        super().__init__(*args, **shared)
+        self.step = _Step(self, relu_in_place)
         self.solver = solver
         self.tolerance = tolerance
-        self._options = None if solver == "dopri5" else {"step_size": 1 / solver_steps}
+        self._options = None if SOLVERS.choose(solver).adaptive else {"step_size": 1 / solver_steps}
         self.function_evaluations = 0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -224,6 +310,28 @@ class ContinuousTimeNeuralGraph(_TinyClassifier):
             options=self._options,
         )
         return self.read_out(path[1])
+
+    def channel_graphs(self) -> dict[str, ChannelGraph]:
+        """Two graphs: the stem, and the derivative x' of the state x.
+
+        Of the derivative no node is removed: the solver's step size follows the error of them all.
+        """
+        step = self.step
+        state = sum_level("state", "step.conv", (0,), Edges.from_dense(np.eye(self.dim)))
+        state = replace(state, relu=True, depthwise=depthwise_of(step.conv), probe=("conv", 0))
+        level = sum_level("derivative", "step.graph", (1,), step.edges())
+        levels = (input_level(self.dim), state, replace(level, norm=instance_norm_of(step.norm)))
+        kept = {"step.graph": step.graph.wiring.kept}
+        derivative = ChannelGraph(levels, flat=False, kept=kept, removable=False)
+        return {"downsample": self.stem_graph(), "step": derivative}
+
+    def take_engine(self, name: str, engine: nn.Module) -> None:
+        """Let an engine compute the stem ("downsample") or the derivative ("step") from now on."""
+        setattr(self, name, _EngineStep(engine, self.step.relu_in_place) if name == "step" else engine)
+
+    def measures(self) -> dict[str, float]:
+        """`function_evaluations` of the last forward pass."""
+        return {"function_evaluations": self.function_evaluations}
 
 
 def _depthwise(channels: int) -> nn.Conv2d:

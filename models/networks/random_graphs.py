@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import networkx as nx
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Edge = tuple[int, int]
@@ -83,10 +84,13 @@ class StageGraph:
         return tuple(sorted(nx.transitive_closure_dag(self.to_networkx()).edges))
 
 
+T = TypeVar("T")
+
+
 class _Draws(random.Random):
     """Python promises the same random() in every version; choice, which networkx calls too, is built on it here."""
 
-    def choice(self, seq: Sequence) -> object:
+    def choice(self, seq: Sequence[T]) -> T:  # type: ignore[override]
         return seq[int(self.random() * len(seq))]
 
 
@@ -253,6 +257,11 @@ def _numbered(nodes: set[int], edges: Iterable[Edge], name: str, seed: int | Non
     return StageGraph(len(nodes), tuple(edges), name, seed)
 
 
+def to_files(graphs: Sequence[StageGraph]) -> dict[str, str]:
+    """The graphs of a network's stages as adjacency lists (`to_text`), by the names of their files: dag_0.txt, ...."""
+    return {f"dag_{stage}.txt": to_text(graph) for stage, graph in enumerate(graphs)}
+
+
 def statistics(graph: StageGraph) -> dict[str, float]:
     """Degrees, path length, diameter, clustering of the undirected graph; depth of the directed one, in nodes."""
     plain = graph.to_networkx().to_undirected()
@@ -304,7 +313,7 @@ def picture(graphs: Sequence[StageGraph]) -> Figure:
     return figure
 
 
-def _draw_axes(axes: object, graph: StageGraph) -> None:
+def _draw_axes(axes: Axes, graph: StageGraph) -> None:
     place = {
         node: ((column + 0.5) / len(level), -depth)
         for depth, level in enumerate(graph.levels)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -11,74 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.random_graphs import StageGraph, draw_stages, from_text
-from models.networks.shared_states import Plan, SharedStates, dropout
-from models.wirings.rules import Block, EdgeLayout, Graph, Random, make_wiring
+from models.networks.random_graphs import StageGraph, draw_stages, from_text, to_files
+from models.networks.randwire_regimes import Regime, make_regime, random_stages
+from models.networks.shared_states import NodeOrder, SharedStates, dropout
+from models.wirings.fixed import Random
+from models.wirings.graph import Graph
+from models.wirings.layout import Block, EdgeLayout
+from models.wirings.registry import complete_options, make_wiring
 from models.wirings.selection import keep_largest
+from models.wirings.wiring import Wiring
 
 CLASSIFIER_CHANNELS = 1280
-
-
-@dataclass(frozen=True)
-class Regime:
-    """What distinguishes one published form of the network from another.
-
-    Attributes:
-        stages: the last stage's number, counting the stem's convolution as 1 (conv1).
-        channels: C, the width of the first random stage; each further stage doubles it.
-        conv2_stride: stride of the plain convolution behind the stem; None: the random stages begin with conv2.
-        init_subsample: the stem has stride 2, else 1.
-        stem_norm: BN behind the stem also at stride 1.
-        first_stride: stride of the first random stage; the others have 2.
-        halve_first: the first random stage has half the nodes.
-        separable: 3x3 separable convolutions in the stem and conv2 too, else plain ones.
-        bias: convolutions have biases.
-        node_inputs: a node is fed by its predecessors or by all its ancestors.
-        stage_output: mean or sum of the nodes without successors.
-        widen: the nodes that change the number of channels: those without predecessors or those without successors.
-        dropout: behind each node.
-        drop_edge: probability with which an edge is dropped for an image, in training.
-        classifier_dropout: before the linear layer.
-    """
-
-    stages: int = 5
-    channels: int = 78
-    conv2_stride: int | None = 2
-    init_subsample: bool = True
-    stem_norm: bool = True
-    first_stride: int = 2
-    halve_first: bool = False
-    separable: bool = False
-    bias: bool = False
-    node_inputs: Literal["predecessors", "ancestors"] = "predecessors"
-    stage_output: Literal["mean", "sum"] = "mean"
-    widen: Literal["inputs", "outputs"] = "inputs"
-    dropout: float = 0.0
-    drop_edge: float = 0.0
-    classifier_dropout: float = 0.0
-
-
-_TENSORFLOW = Regime(
-    stages=4,
-    init_subsample=False,
-    stem_norm=False,
-    separable=True,
-    bias=True,
-    node_inputs="ancestors",
-    stage_output="sum",
-    dropout=0.2,
-)
-
-REGIMES: Mapping[str, Regime] = {
-    "small": Regime(),
-    "regular": Regime(channels=109, conv2_stride=None, halve_first=True, drop_edge=0.1, classifier_dropout=0.2),
-    "small_regime": _TENSORFLOW,
-    "my_small_regime": replace(_TENSORFLOW, conv2_stride=1, classifier_dropout=0.3),
-    "regular_regime": replace(_TENSORFLOW, conv2_stride=None),
-    "my_regime": replace(_TENSORFLOW, conv2_stride=None, classifier_dropout=0.3),
-    "mnist": Regime(stages=4, channels=32, conv2_stride=None, init_subsample=False, first_stride=1, widen="outputs"),
-}
-"""The paper's two; the four of RandWire_tensorflow for CIFAR and MNIST; another author's for MNIST."""
 
 
 class SeparableConv(nn.Sequential):
@@ -110,14 +53,17 @@ class RandomStage(nn.Module):
         graph: the nodes and their edges.
         in_channels, out_channels, stride: of the stage; the nodes without predecessors carry the stride.
         regime: see `Regime`.
-        wiring: name of the rule that chooses among the edges, and its prune rate and rho; None: all act.
+        wiring: makes the rule that chooses among the edges of a layout; None: all act.
 
     Attributes:
         execution: "shared" keeps the nodes' outputs in one buffer while gradients are recorded (`SharedStates`); "node"
             runs node by node with autograd's own operations, as evaluation does in any case. Same results.
     """
 
+    nodes: nn.ModuleList
     edges: Tensor
+    at: Tensor
+    single: Tensor
 
     def __init__(
         self,
@@ -126,7 +72,7 @@ class RandomStage(nn.Module):
         out_channels: int,
         stride: int,
         regime: Regime,
-        wiring: tuple[str, float, float | Literal["gamma"]] | None = None,
+        wiring: Callable[[EdgeLayout], Wiring] | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
@@ -153,7 +99,7 @@ class RandomStage(nn.Module):
             if regime.node_inputs == "ancestors":
                 raise ValueError("A learned wiring chooses a node's predecessors; node_inputs cannot be 'ancestors'.")
             layout = learned_layout(graph)
-            self.wired = Graph(layout, make_wiring(wiring[0], layout, *wiring[1:]))
+            self.wired = Graph(layout, wiring(layout))
             self._connect_every_node()
 
     def _index_edges(self) -> None:
@@ -190,7 +136,7 @@ class RandomStage(nn.Module):
         """Weight of every edge, sorted by the node it ends in, then by the one it starts from."""
         if hasattr(self, "wired"):
             return self.wired.wiring(self.wired.weight)
-        ones = self.nodes[0].norm.weight.new_ones(len(self.single))
+        ones = next(self.nodes.parameters()).new_ones(len(self.single))
         if self.edge_weight is None:
             return ones
         return ones.masked_scatter(~self.single, torch.sigmoid(self.edge_weight))
@@ -235,14 +181,14 @@ class RandomStage(nn.Module):
         if hasattr(self, "wired") and not torch.is_grad_enabled():
             acting = (weight != 0).any(dim=0).tolist()
         for slot, node in enumerate(self.order):
-            sources = self.plan.sources[slot]
+            sources: Sequence[int] = self.plan.sources[slot]
             if acting is not None:  # of learned edges; a node that has lost all of them keeps one of weight 0
                 sources = [i for i in sources if acting[slot][i]] or sources[:1]
             if not sources:
                 inputs = x
             else:
-                total = sum(states[i] * weight[:, slot, i, None, None, None].to(x.dtype) for i in sources)
-                inputs = F.relu(total)
+                weighted = (states[i] * weight[:, slot, i, None, None, None].to(x.dtype) for i in sources)
+                inputs = F.relu(reduce(torch.add, weighted))
             states[slot] = dropout(self.nodes[node](inputs), rate)
             for i in self.plan.sources[slot]:
                 waiting[i] -= 1
@@ -260,7 +206,7 @@ class RandomStage(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _plan(graph: StageGraph, node_inputs: str) -> tuple[tuple[int, ...], Plan]:
+def _plan(graph: StageGraph, node_inputs: str) -> tuple[tuple[int, ...], NodeOrder]:
     """Nodes in the order in which they run, and the plan of their slots; nodes that feed none run last, together."""
     last = set(graph.outputs) if graph.nodes > 1 else set()
     levels = [[node for node in level if node not in last] for level in graph.levels]
@@ -271,7 +217,7 @@ def _plan(graph: StageGraph, node_inputs: str) -> tuple[tuple[int, ...], Plan]:
     for level in levels:
         ends.append(ends[-1] + len(level))
     edges = graph.edges if node_inputs == "predecessors" else graph.closure
-    return order, Plan(tuple(pairwise(ends)), frozenset((slot[u], slot[v]) for u, v in edges))
+    return order, NodeOrder(tuple(pairwise(ends)), frozenset((slot[u], slot[v]) for u, v in edges))
 
 
 def learned_layout(graph: StageGraph) -> EdgeLayout:
@@ -314,7 +260,7 @@ class RandWire(nn.Module):
         regime: Regime,
         output_size: int,
         in_channels: int = 3,
-        wiring: tuple[str, float, float | Literal["gamma"]] | None = None,
+        wiring: Callable[[EdgeLayout], Wiring] | None = None,
     ) -> None:
         super().__init__()
         if len(graphs) != random_stages(regime):
@@ -339,7 +285,7 @@ class RandWire(nn.Module):
 
     @property
     def graphs(self) -> tuple[StageGraph, ...]:
-        return tuple(stage.graph for stage in self.stages)
+        return tuple(stage.graph for stage in self.stages if isinstance(stage, RandomStage))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu":
@@ -347,6 +293,15 @@ class RandWire(nn.Module):
         x = self.stages(self.conv2(self.conv1(x)))
         x = self.norm_last(self.conv_last(F.relu(x))).mean(dim=(2, 3))
         return self.linear(F.dropout(x, self.regime.classifier_dropout, self.training))
+
+    @property
+    def image_size(self) -> int:
+        """That the regime was published for: ImageNet's where the stem halves the images, else CIFAR's."""
+        return 224 if self.regime.init_subsample else 32
+
+    def files(self) -> dict[str, str]:
+        """The graphs of the stages as adjacency lists: graphs/dag_0.txt, graphs/dag_1.txt, ...."""
+        return {f"graphs/{name}": text for name, text in to_files(self.graphs).items()}
 
 
 def drawn_graphs(regime: Regime, model: str, parameters: Sequence[float], seed: int) -> tuple[StageGraph, ...]:
@@ -365,9 +320,8 @@ def randwire(
     graph_param: Sequence[float] = (32, 4, 0.75),
     graph_seed: int | None = None,
     stage_graphs: Sequence[str] = (),
-    graph: str = "complete",
+    wiring: str = "complete",
     prune_rate: float = 0.0,
-    rho: float | Literal["gamma"] = 0.95,
     init_subsample: bool | None = None,
     separable_stem: bool | None = None,
     node_inputs: str | None = None,
@@ -376,6 +330,7 @@ def randwire(
     dropout_rate: float | None = None,
     drop_edge: float | None = None,
     classifier_dropout: float | None = None,
+    **options: Any,
 ) -> RandWire:
     """A randomly wired network by the names of its settings.
 
@@ -386,11 +341,13 @@ def randwire(
         channel_count, stages: C and the last stage's number, where not the regime's.
         graph_model, graph_param, graph_seed: see `draw_stages`; the seed is 0 where absent.
         stage_graphs: adjacency lists to use instead, one for each random stage.
-        graph, prune_rate, rho: the rule that keeps some of the edges of complete graphs.
-        init_subsample and all that follow: fields of `Regime`; None leaves the regime's value.
+        wiring, prune_rate: the rule that keeps some of the edges of complete graphs.
+        init_subsample to classifier_dropout: fields of `Regime`; None leaves the regime's value.
+        options: of the rule, by their names.
 
     Raises:
-        ValueError: an unknown name, impossible graphs, or a rule without complete graphs.
+        ValueError: an unknown name, impossible graphs, a rule without complete graphs, or an option that the rule does
+            not take.
     """
     own = make_regime(
         regime,
@@ -409,7 +366,8 @@ def randwire(
         graphs = tuple(from_text(text, source=f"stage graph {i}") for i, text in enumerate(stage_graphs))
     else:
         graphs = drawn_graphs(own, graph_model, graph_param, graph_seed or 0)
-    return RandWire(graphs, own, classes, in_channels, None if graph == "complete" else (graph, prune_rate, rho))
+    rule = partial(make_wiring, wiring, prune_rate=prune_rate, **complete_options(wiring, options))
+    return RandWire(graphs, own, classes, in_channels, None if wiring == "complete" else rule)
 
 
 def _stem(in_channels: int, out_channels: int, stride: int, regime: Regime) -> nn.Sequential:
@@ -418,26 +376,3 @@ def _stem(in_channels: int, out_channels: int, stride: int, regime: Regime) -> n
     else:
         conv = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=regime.bias)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
-
-
-def random_stages(regime: Regime) -> int:
-    """Number of random stages: the plain ones, conv1 and perhaps conv2, do not count."""
-    count = regime.stages - (2 if regime.conv2_stride else 1)
-    if count < 1:
-        raise ValueError(
-            f"With stages={regime.stages} there is no random stage; the first is conv{regime.stages - count + 1}."
-        )
-    return count
-
-
-def make_regime(name: str, **changes: Any) -> Regime:
-    """The regime of that name with the changes that are not None.
-
-    Raises ValueError for a name that is not in REGIMES, or where the stem, half as wide, would have no channels.
-    """
-    if name not in REGIMES:
-        raise ValueError(f"There is no regime {name!r}; there are {', '.join(REGIMES)}.")
-    made = replace(REGIMES[name], **{key: value for key, value in changes.items() if value is not None})
-    if made.channels < 2:
-        raise ValueError(f"channel_count must be at least 2, for the stem has half of it, not {made.channels}.")
-    return made

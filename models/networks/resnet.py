@@ -6,154 +6,34 @@ Sources: He et al. 2015 (arXiv 1512.03385), v1; He et al. 2016 (1603.05027), v2;
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
+from functools import partial
+from typing import Literal, TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-Padding = Literal["symmetric", "same_tensorflow"]
-Shortcut = Literal["A", "A_both", "B"]
-
-
-class SamePad(nn.Module):
-    """Zeros around images so that a convolution's output side is ceil(input side / stride), as TensorFlow's "same".
-
-    An odd pixel stands at the end: before a 3x3 convolution of stride 2 an even side is padded by (0, 1).
-    """
-
-    def __init__(self, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.kernel, self.stride = kernel, stride
-
-    def forward(self, images: Tensor) -> Tensor:
-        pads: list[int] = []
-        for side in reversed(images.shape[2:]):
-            total = max((math.ceil(side / self.stride) - 1) * self.stride + self.kernel - side, 0)
-            pads += [total // 2, total - total // 2]
-        return F.pad(images, pads)
-
-
-class PaddedShortcut(nn.Module):
-    """Shortcut A: every stride-th row and column, and channels of zeros before and after the input's own."""
-
-    def __init__(self, stride: int, before: int, after: int) -> None:
-        super().__init__()
-        self.stride, self.before, self.after = stride, before, after
-
-    def forward(self, images: Tensor) -> Tensor:
-        strided = images[:, :, :: self.stride, :: self.stride]
-        return F.pad(strided, (0, 0, 0, 0, self.before, self.after))
-
-
-class Layers:
-    """Makes convolutions and norms with one network's padding, epsilon and momentum."""
-
-    def __init__(self, padding: Padding, bn_epsilon: float, bn_momentum: float) -> None:
-        if padding not in ("symmetric", "same_tensorflow"):
-            raise ValueError(f"padding is symmetric or same_tensorflow, not {padding!r}")
-        self.padding, self.bn_epsilon, self.bn_momentum = padding, bn_epsilon, bn_momentum
-
-    def conv(self, rows: int, columns: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-        """`columns` channels to `rows`, no bias; out side = ceil(in side / stride) after `pad`."""
-        padding = 0 if self._pads_before(kernel, stride) else kernel // 2
-        return nn.Conv2d(columns, rows, kernel, stride=stride, padding=padding, groups=groups, bias=False)
-
-    def pad(self, conv: nn.Conv2d) -> nn.Module:
-        """What stands before a convolution."""
-        kernel, stride = conv.kernel_size[0], conv.stride[0]
-        return SamePad(kernel, stride) if self._pads_before(kernel, stride) else nn.Identity()
-
-    def _pads_before(self, kernel: int, stride: int) -> bool:
-        return self.padding == "same_tensorflow" and stride > 1 and kernel > 1
-
-    def norm(self, channels: int) -> nn.BatchNorm2d:
-        return nn.BatchNorm2d(channels, eps=self.bn_epsilon, momentum=self.bn_momentum)
-
-    def shortcut(self, columns: int, rows: int, stride: int, kind: Shortcut, norm: bool) -> nn.Module:
-        """The identity where the shapes agree; else A (zeros last), A_both (half and half) or B (1x1)."""
-        if columns == rows and stride == 1:
-            return nn.Identity()
-        if kind == "B":
-            conv = self.conv(rows, columns, 1, stride)
-            return nn.Sequential(conv, self.norm(rows)) if norm else nn.Sequential(conv)
-        before = (rows - columns) // 2 if kind == "A_both" else 0
-        return PaddedShortcut(stride, before, rows - columns - before)
-
-
-class Block(nn.Module):
-    """Convolutions conv1, conv2, … with their norms bn1, bn2, … and what pads them, and a shortcut around them.
-
-    v1: (conv, BN, ReLU)*, conv, BN; plus the shortcut; ReLU.
-    v2: (BN, ReLU, conv)*; plus the shortcut, which starts after the first ReLU where `activated_shortcut`.
-    Dropout stands before the last conv.
-    """
-
-    def __init__(
-        self,
-        convs: Sequence[nn.Conv2d],
-        pads: Sequence[nn.Module],
-        norms: Sequence[nn.BatchNorm2d],
-        shortcut: nn.Module,
-        *,
-        preactivated: bool,
-        activated_shortcut: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.length = len(convs)
-        self.pads = nn.ModuleList(pads)
-        for i, (conv, norm) in enumerate(zip(convs, norms, strict=True), start=1):
-            self.add_module(f"conv{i}", conv)
-            self.add_module(f"bn{i}", norm)
-        self.shortcut = shortcut
-        self.preactivated, self.activated_shortcut, self.dropout = preactivated, activated_shortcut, dropout
-
-    def _norm(self, i: int, images: Tensor) -> Tensor:
-        return self.get_submodule(f"bn{i}")(images)
-
-    def _conv(self, i: int, images: Tensor) -> Tensor:
-        if i == self.length and self.dropout:
-            images = F.dropout(images, self.dropout, self.training)
-        return self.get_submodule(f"conv{i}")(self.pads[i - 1](images))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self._preactivated(images) if self.preactivated else self._original(images)
-
-    def _original(self, images: Tensor) -> Tensor:
-        branch = images
-        for i in range(1, self.length + 1):
-            branch = self._norm(i, self._conv(i, branch))
-            branch = F.relu(branch) if i < self.length else branch
-        return F.relu(branch + self.shortcut(images))
-
-    def _preactivated(self, images: Tensor) -> Tensor:
-        branch, source = images, images
-        for i in range(1, self.length + 1):
-            branch = F.relu(self._norm(i, branch))
-            if i == 1 and self.activated_shortcut:
-                source = branch
-            branch = self._conv(i, branch)
-        return branch + self.shortcut(source)
+from models.networks.residual_blocks import Layers, Padding, ResidualBlock, Shortcut, residual_block
 
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """The norms of the block use the batch's statistics but do not record them a second time."""
-    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    kept = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
+    kept = []
+    for norm in block.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.num_batches_tracked is not None:
+            kept.append((norm, norm.momentum, norm.num_batches_tracked, norm.num_batches_tracked.clone()))
+            norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum, batches in kept:
+        for norm, momentum, counter, batches in kept:
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(batches)
+            counter.copy_(batches)
 
 
 class ResidualNetwork(nn.Module):
@@ -195,6 +75,7 @@ class ResidualNetwork(nn.Module):
         classes: int = 10,
     ) -> None:
         super().__init__()
+        self.image_size = 32
         if shortcut not in ("A", "A_both", "B"):
             raise ValueError(f"shortcut is A, A_both or B, not {shortcut!r}")
         if not 0 <= dropout < 1:
@@ -205,25 +86,22 @@ class ResidualNetwork(nn.Module):
         if not preactivated:
             self.bn1 = layers.norm(stem_width)
         self.groups = len(blocks)
+        make_block = partial(
+            residual_block,
+            layers,
+            cardinality=cardinality,
+            shortcut=shortcut,
+            preactivated=preactivated,
+            dropout=dropout,
+        )
         channels = stem_width
         for g, (length, width) in enumerate(zip(blocks, widths, strict=True)):
+            inner = inner_widths[g] if inner_widths else None
             group = nn.Sequential()
             for b in range(length):
                 stride = 2 if g > 0 and b == 0 else 1
-                convs = _convs(layers, channels, width, stride, inner_widths and inner_widths[g], cardinality)
-                # a v2 norm stands before its conv, a v1 norm after it
-                norms = [layers.norm(c.in_channels if preactivated else c.out_channels) for c in convs]
-                group.append(
-                    Block(
-                        convs,
-                        [layers.pad(conv) for conv in convs],
-                        norms,
-                        layers.shortcut(channels, width, stride, shortcut, norm=not preactivated),
-                        preactivated=preactivated,
-                        activated_shortcut=b == 0 and (g == 0 or activated_shortcuts == "groups"),
-                        dropout=dropout,
-                    )
-                )
+                activated = b == 0 and (g == 0 or activated_shortcuts == "groups")
+                group.append(make_block(channels, width, stride, inner, activated_shortcut=activated))
                 channels = width
             self.add_module(f"layer{g + 1}", group)
         if preactivated:
@@ -231,10 +109,12 @@ class ResidualNetwork(nn.Module):
         self.linear = nn.Linear(channels, classes)
         _he_normal(self)
 
-    def residual_blocks(self) -> Iterator[Block]:
+    def residual_blocks(self) -> Iterator[ResidualBlock]:
         """All blocks, in order."""
         for g in range(self.groups):
-            yield from self.get_submodule(f"layer{g + 1}").children()
+            for block in self.get_submodule(f"layer{g + 1}").children():
+                assert isinstance(block, ResidualBlock)
+                yield block
 
     def forward(self, images: Tensor) -> Tensor:
         state = self.conv1(images)
@@ -246,7 +126,7 @@ class ResidualNetwork(nn.Module):
             state = F.relu(self.bn(state))
         return self.linear(state.mean((2, 3)))
 
-    def _run(self, block: Block, state: Tensor) -> Tensor:
+    def _run(self, block: ResidualBlock, state: Tensor) -> Tensor:
         if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
             return block(state)
 
@@ -254,19 +134,6 @@ class ResidualNetwork(nn.Module):
             return nullcontext(), _statistics_kept(block)
 
         return checkpoint(block, state, use_reentrant=False, context_fn=contexts)
-
-
-def _convs(
-    layers: Layers, columns: int, rows: int, stride: int, inner: int | None, cardinality: int
-) -> list[nn.Conv2d]:
-    """A block's convolutions in order: basic where `inner` is None, else a bottleneck of `inner` channels."""
-    if inner is None:
-        return [layers.conv(rows, columns, 3, stride), layers.conv(rows, rows, 3)]
-    return [
-        layers.conv(inner, columns, 1),
-        layers.conv(inner, inner, 3, stride, cardinality),
-        layers.conv(rows, inner, 1),
-    ]
 
 
 def _he_normal(network: nn.Module) -> None:
@@ -292,6 +159,28 @@ def _widths(base: float, width_mult: float) -> list[int]:
     return [int(base * factor * width_mult) for factor in (1, 2, 4)]
 
 
+class NetworkOptions(TypedDict, total=False):
+    """Arguments of ResidualNetwork that each of the families below takes, with the same defaults."""
+
+    padding: Padding
+    bn_epsilon: float
+    bn_momentum: float
+    activation_checkpointing: bool
+    in_channels: int
+    classes: int
+
+
+def _shows_options(family: Callable[..., ResidualNetwork]) -> Callable[..., ResidualNetwork]:
+    """The same function, whose signature names the arguments of NetworkOptions one by one."""
+    own = inspect.signature(family)
+    whole = inspect.signature(ResidualNetwork).parameters
+    named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    shared = [whole[name] for name in NetworkOptions.__annotations__]
+    family.__signature__ = own.replace(parameters=[*named, *shared])  # type: ignore[attr-defined]
+    return family
+
+
+@_shows_options
 def resnet(
     *,
     depth: int = 20,
@@ -300,12 +189,7 @@ def resnet(
     shortcut: Shortcut | None = None,
     width_mult: float = 1.0,
     dropout: float = 0.0,
-    padding: Padding = "symmetric",
-    bn_epsilon: float = 1e-5,
-    bn_momentum: float = 0.1,
-    activation_checkpointing: bool = False,
-    in_channels: int = 3,
-    classes: int = 10,
+    **options: Unpack[NetworkOptions],
 ) -> ResidualNetwork:
     """The ResNet of `depth` layers for CIFAR, v1 or v2 (pre-activated).
 
@@ -327,27 +211,18 @@ def resnet(
         activated_shortcuts="groups" if bottleneck else "first",
         shortcut=shortcut or ("A" if depth <= 56 else "B"),
         dropout=dropout,
-        padding=padding,
-        bn_epsilon=bn_epsilon,
-        bn_momentum=bn_momentum,
-        activation_checkpointing=activation_checkpointing,
-        in_channels=in_channels,
-        classes=classes,
+        **options,
     )
 
 
+@_shows_options
 def wrn(
     *,
     depth: int = 28,
     width_mult: float = 10.0,
     shortcut: Shortcut | None = None,
     dropout: float = 0.0,
-    padding: Padding = "symmetric",
-    bn_epsilon: float = 1e-5,
-    bn_momentum: float = 0.1,
-    activation_checkpointing: bool = False,
-    in_channels: int = 3,
-    classes: int = 10,
+    **options: Unpack[NetworkOptions],
 ) -> ResidualNetwork:
     """WRN-depth-width_mult (wide residual network), depth = 6n+4. Arguments: see ResidualNetwork.
 
@@ -361,27 +236,18 @@ def wrn(
         activated_shortcuts="groups",
         shortcut=shortcut or "B",
         dropout=dropout,
-        padding=padding,
-        bn_epsilon=bn_epsilon,
-        bn_momentum=bn_momentum,
-        activation_checkpointing=activation_checkpointing,
-        in_channels=in_channels,
-        classes=classes,
+        **options,
     )
 
 
+@_shows_options
 def resnext(
     *,
     depth: int = 29,
     cardinality: int = 8,
     base_width: int = 64,
     shortcut: Shortcut | None = None,
-    padding: Padding = "symmetric",
-    bn_epsilon: float = 1e-5,
-    bn_momentum: float = 0.1,
-    activation_checkpointing: bool = False,
-    in_channels: int = 3,
-    classes: int = 10,
+    **options: Unpack[NetworkOptions],
 ) -> ResidualNetwork:
     """ResNeXt-depth (cardinality x base_width d), depth = 9n+2. Arguments: see ResidualNetwork.
 
@@ -396,10 +262,5 @@ def resnext(
         inner_widths=_widths(cardinality * base_width, 1.0),
         shortcut=shortcut or "B",
         cardinality=cardinality,
-        padding=padding,
-        bn_epsilon=bn_epsilon,
-        bn_momentum=bn_momentum,
-        activation_checkpointing=activation_checkpointing,
-        in_channels=in_channels,
-        classes=classes,
+        **options,
     )

@@ -60,7 +60,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Plan:
+class NodeOrder:
     """The order in which a graph's nodes run. A slot is a place in that order.
 
     Attributes:
@@ -108,7 +108,7 @@ class _Buffer:
     Autograd's graph holds it, so that it must not hold anything of that graph: such a cycle would never be freed.
     """
 
-    def __init__(self, plan: Plan, dropout: float) -> None:
+    def __init__(self, plan: NodeOrder, dropout: float) -> None:
         self.plan, self.dropout = plan, dropout
         self.rows: Tensor | None = None
 
@@ -139,7 +139,7 @@ class SharedStates:
         dropout: probability with which an element of a published output is dropped.
     """
 
-    def __init__(self, plan: Plan, weight: Tensor, dropout: float = 0.0) -> None:
+    def __init__(self, plan: NodeOrder, weight: Tensor, dropout: float = 0.0) -> None:
         self.plan = plan
         # the factor of dropout belongs to the edges: outputs are stored as zero or as they are
         self.weight = weight / (1 - dropout) if dropout else weight
@@ -214,8 +214,9 @@ class _Publish(torch.autograd.Function):
             buffer.allocate(outputs[0])
         ctx.buffer, ctx.level, ctx.masks = buffer, level, []
         ctx.save_for_backward(weight)
+        rows = buffer.kept_rows()
         for slot, output in zip(range(*buffer.plan.levels[level]), outputs, strict=True):
-            place = buffer.planes(buffer.rows[slot])
+            place = buffer.planes(rows[slot])
             if buffer.dropout:
                 ctx.masks.append(keep_mask(output, buffer.dropout))
                 torch.mul(output, ctx.masks[-1], out=place)
@@ -251,7 +252,8 @@ class _Collect(torch.autograd.Function):
     def forward(ctx: Any, buffer: _Buffer, level: int, weight: Tensor, *tokens: Tensor) -> tuple[Tensor, ...]:
         start, stop = buffer.plan.levels[level]
         sources = None if buffer.plan.dense_in(level) else buffer.plan.sources[start:stop]
-        sums = _sums(weight.to(buffer.rows.dtype), buffer.rows[:start], sources)
+        rows = buffer.kept_rows()
+        sums = _sums(weight.to(rows.dtype), rows[:start], sources)
         ctx.buffer, ctx.level, ctx.tokens = buffer, level, len(tokens)
         outputs = tuple(buffer.planes(total.relu_()) for total in sums)
         ctx.save_for_backward(*outputs)

@@ -17,4 +17,6 @@ def shufflenetv2(classes: int, width_mult: float = 1.0) -> nn.Module:
     """Untrained ShuffleNetV2 for [batch, 3, height, width]. Raises ValueError for a width that was not published."""
     if width_mult not in WIDTHS:
         raise ValueError(f"ShuffleNetV2 has the widths {', '.join(map(str, WIDTHS))}, not {width_mult}.")
-    return WIDTHS[width_mult](num_classes=classes)
+    network = WIDTHS[width_mult](num_classes=classes)
+    network.image_size = 224
+    return network

@@ -27,6 +27,7 @@ class VGG(nn.Module):
         classes: int = 10,
     ) -> None:
         super().__init__()
+        self.image_size = 32
         if depth not in CONVS_IN_A_GROUP:
             raise ValueError(f"VGG has a depth of {', '.join(map(str, CONVS_IN_A_GROUP))}, not {depth}")
         self.features = nn.Sequential()
@@ -43,7 +44,8 @@ class VGG(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.linear(self.features(images).mean((2, 3)))

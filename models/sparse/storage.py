@@ -49,8 +49,9 @@ def save(graph: ChannelGraph, path: str | Path) -> None:
         "removable": graph.removable,
         "levels": levels,
     }
+    contents: dict[str, Any] = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays}
     with Path(path).open("wb") as file:
-        np.savez_compressed(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
+        np.savez_compressed(file, **contents)
 
 
 def load(path: str | Path) -> ChannelGraph:

@@ -167,12 +167,17 @@ def _as_planes(images: Tensor) -> Tensor:
 class _Nodes(nn.Module):
     """The operations of a level's nodes after the sum; `axis` is where the planes have their channels."""
 
+    constant: Tensor | None
+    norm_weight: Tensor
+    norm_bias: Tensor
+    kernel: Tensor
+    kernel_bias: Tensor | None
+
     def __init__(self, level: Level, axis: int) -> None:
         super().__init__()
         self.relu, self.mean, self.window, self.eps = level.relu, level.mean, level.window, None
         self.axis = axis
         shape = (1, -1, 1, 1) if axis else (-1, 1, 1, 1)
-        self.constant: Tensor | None
         constant = None
         if level.constant is not None:
             constant = torch.zeros(level.nodes, *level.constant.planes.shape[1:])
@@ -217,6 +222,9 @@ class _Nodes(nn.Module):
 class _DenseLevel(nn.Module):
     """A level as one convolution and the nodes' operations."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, level: Level) -> None:
         super().__init__()
         assert level.edges is not None
@@ -231,6 +239,9 @@ class _DenseLevel(nn.Module):
 
 class _RowsLevel(nn.Module):
     """A level over planes [channels, batch, height, width]."""
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, level: Level, make_sums: Callable[[Edges], nn.Module]) -> None:
         super().__init__()
@@ -251,7 +262,7 @@ class _RowsLevel(nn.Module):
             return self.nodes(sums + self.bias)
         batch = planes.shape[1]
         if self.plain:
-            rows, size = planes.flatten(1), planes.shape[2:]
+            rows, size = planes.flatten(1), [*planes.shape[2:]]
         else:
             patches = F.unfold(planes.transpose(0, 1), self.kernel, padding=self.padding, stride=self.stride)
             rows = patches.transpose(0, 1).flatten(1)
@@ -264,6 +275,10 @@ class _RowsLevel(nn.Module):
 
 class _CsrSums(nn.Module):
     """Rows [columns, positions] to [nodes, positions] through torch's compressed sparse rows."""
+
+    indptr: Tensor
+    indices: Tensor
+    weight: Tensor
 
     def __init__(self, edges: Edges) -> None:
         super().__init__()

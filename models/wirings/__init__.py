@@ -1,1 +1,1 @@
-"""The rules that say which edges act, and how they wire any network."""
+"""The rules that say which edges act (`registry`), and how they wire any network (`wire`)."""

@@ -1,6 +1,6 @@
 """Rival rules of sparse training: gradual magnitude pruning, SET, RigL and STR.
 
-Unlike the wirings of `models.wirings.rules` they change at certain steps of training:
+Unlike the other wirings they change at certain steps of training:
 `models.wirings.wire.update_wirings` tells them after every step of the optimizer. Steps are counted from 0. After the
 last one each keeps exactly its budget of edges.
 """
@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.wirings.rules import WIRINGS, EdgeLayout, StraightThrough, Wiring
+from models.wirings.layout import EdgeLayout
+from models.wirings.options import BEGIN, DECAY, END, FRACTION, INITIAL, INTERVAL
 from models.wirings.selection import keep_largest
+from models.wirings.wiring import StraightThrough, Wiring
 
 
 class Scheduled(Wiring):
@@ -58,12 +60,10 @@ class _Masked(Scheduled):
 
     mask: Tensor
 
-    def __init__(self, layout: EdgeLayout, prune_rate: float, *, interval: int = 100, end: float = 0.75) -> None:
+    def __init__(
+        self, layout: EdgeLayout, prune_rate: float, *, interval: int = INTERVAL.default, end: float = END.default
+    ) -> None:
         super().__init__(layout, prune_rate)
-        if interval < 1 or not 0 < end <= 1:
-            raise ValueError(
-                f"A wiring changes every 1 or more steps until a share in (0, 1] of them, not {interval} and {end}."
-            )
         self.interval, self.end = interval, end
         self.register_buffer("mask", torch.ones(layout.possible, dtype=torch.bool))
 
@@ -89,11 +89,15 @@ class GradualMagnitude(_Masked):
     """
 
     def __init__(
-        self, layout: EdgeLayout, prune_rate: float, *, begin: float = 0.0, end: float = 0.75, interval: int = 100
+        self,
+        layout: EdgeLayout,
+        prune_rate: float,
+        *,
+        begin: float = BEGIN.default,
+        end: float = END.default,
+        interval: int = INTERVAL.default,
     ) -> None:
         super().__init__(layout, prune_rate, interval=interval, end=end)
-        if not 0 <= begin < end:
-            raise ValueError(f"Pruning begins at a share of the training before its end, not at {begin}.")
         self.begin = begin
 
     def due(self, step: int, steps: int) -> bool:
@@ -124,13 +128,11 @@ class _Regrown(_Masked):
         layout: EdgeLayout,
         prune_rate: float,
         *,
-        fraction: float = 0.3,
-        interval: int = 100,
-        end: float = 0.75,
+        fraction: float = FRACTION.default,
+        interval: int = INTERVAL.default,
+        end: float = END.default,
     ) -> None:
         super().__init__(layout, prune_rate, interval=interval, end=end)
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"The fraction of the edges that is dropped lies in [0, 1], not at {fraction}.")
         self.fraction = fraction
         # every process has to grow the same edges, whatever its own generator has drawn
         self.register_buffer("seed", torch.zeros((), dtype=torch.int64))
@@ -183,9 +185,9 @@ class RigL(_Regrown):
         layout: EdgeLayout,
         prune_rate: float,
         *,
-        fraction: float = 0.3,
-        interval: int = 100,
-        end: float = 0.75,
+        fraction: float = FRACTION.default,
+        interval: int = INTERVAL.default,
+        end: float = END.default,
     ) -> None:
         super().__init__(layout, prune_rate, fraction=fraction, interval=interval, end=end)
         self.dense_gradient = True
@@ -254,7 +256,9 @@ class STR(Scheduled):
 
     mask: Tensor
 
-    def __init__(self, layout: EdgeLayout, prune_rate: float, *, initial: float = -10.0, decay: float = 5e-4) -> None:
+    def __init__(
+        self, layout: EdgeLayout, prune_rate: float, *, initial: float = INITIAL.default, decay: float = DECAY.default
+    ) -> None:
         super().__init__(layout, prune_rate)
         self.threshold = nn.Parameter(torch.tensor(float(initial)))
         self.decay = decay
@@ -299,6 +303,3 @@ class STR(Scheduled):
 
 def _soften(weight: Tensor, threshold: Tensor) -> Tensor:
     return weight.sign() * torch.relu(weight.abs() - torch.sigmoid(threshold))
-
-
-WIRINGS.update(gradual_magnitude=GradualMagnitude, set=SET, rigl=RigL, str=STR)

@@ -7,29 +7,25 @@ channel and place in the kernel.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrize import ParametrizationList
 
-from models.wirings.rules import (
-    WIRINGS,
-    EdgeLayout,
-    Graph,
-    LayerGraph,
-    RegularTargetedDropout,
-    WiredWeight,
-    graphs,
-)
+from models.wirings.budgets import BUDGETS
+from models.wirings.graph import Graph, LayerGraph, WiredWeight, graphs
+from models.wirings.layout import EdgeLayout
+from models.wirings.registry import WIRINGS, make_wiring
 from models.wirings.scheduled import Scheduled
 from models.wirings.selection import keep_largest
 
-Budget = Literal["uniform", "erk", "global"]
+Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+"""What can be wired."""
 
 
 class GlobalBudget:
@@ -82,41 +78,36 @@ def wire(
     prune_rate: float,
     *,
     skip: Collection[str] = (),
-    budget: Budget = "uniform",
+    budget: str = "uniform",
     **options: Any,
 ) -> nn.Module:
     """Wire the convolutions and linear layers of a network; biases and norms stay dense.
 
     Args:
         network: changed in place, and returned.
-        rule: name of the wiring, see models.wirings.rules.WIRINGS.
+        rule: name of the wiring, see models.wirings.registry.WIRINGS.
         prune_rate: share of the edges removed.
         skip: names of layers to leave dense, as `network.named_modules` gives them; * and ? match as in file names.
-        budget: how the kept edges are spread. uniform: every layer keeps the same share. erk: Erdos-Renyi-kernel, a
-            layer's share is proportional to the sum of its weight's sides over their product (Evci et al. 2020, arXiv
-            1911.11134). global: the edges of largest score in all layers together, followed as the weights change.
-        options: further arguments of the rule, as interval or fraction.
+        budget: how the kept edges are spread, see models.wirings.budgets.BUDGETS: uniform, erk or global, which keeps
+            the edges of largest score in all layers together and follows them as the weights change.
+        options: of the rule, as interval or fraction; their defaults hold where they are not given.
 
     Raises:
-        ValueError: an unknown rule, budget or option; a name to skip that matches no layer; a layer that is wired
-            already; nothing left to wire.
+        ValueError: an unknown rule or budget; an option that the rule does not take, or a value that it cannot have; a
+            name to skip that matches no layer; a layer that is wired already; nothing left to wire.
     """
-    if rule not in WIRINGS:
-        raise ValueError(f"There is no wiring {rule!r}; there are {', '.join(WIRINGS)}.")
-    if budget == "global" and issubclass(WIRINGS[rule], RegularTargetedDropout):
-        raise ValueError("reg_td keeps as many edges in each row, which a global budget does not allow.")
+    sharing = BUDGETS.choose(budget)
+    if sharing.joint and not WIRINGS.choose(rule).wiring.any_count:
+        raise ValueError(f"{rule} keeps as many edges in each row, which a {budget} budget does not allow.")
     layers = _layers(network, skip)
-    counts = _counts([tuple(layer.weight.shape) for layer in layers], prune_rate, budget)
-    for layer in layers:
-        layout = EdgeLayout.full(layer.weight.shape[0], layer.weight[0].numel())
-        try:
-            wiring = WIRINGS[rule](layout, prune_rate, **options)
-        except TypeError as error:
-            raise ValueError(f"The wiring {rule} has no such option: {error}.") from error
+    layouts = [EdgeLayout.full(layer.weight.shape[0], layer.weight[0].numel()) for layer in layers]
+    wirings = [make_wiring(rule, layout, prune_rate, **options) for layout in layouts]
+    counts = sharing.counts([tuple(layer.weight.shape) for layer in layers], prune_rate)
+    for layer, wiring in zip(layers, wirings, strict=True):
         wiring.to(layer.weight.device)
         parametrize.register_parametrization(layer, "weight", WiredWeight(wiring))
-    wired = [LayerGraph(layer.parametrizations["weight"]) for layer in layers]
-    if budget == "global":
+    wired = [LayerGraph(_parametrized(layer)) for layer in layers]
+    if sharing.joint:
         joint = GlobalBudget(wired, sum(counts))
         counts = joint.shares(joint.kept)
         for index, graph in enumerate(wired):
@@ -131,9 +122,7 @@ def wire(
 def unwire(network: nn.Module) -> nn.Module:
     """Put the effective weights of evaluation in the place of wired ones, in place; what does not act is 0 then."""
     for module in list(network.modules()):
-        if parametrize.is_parametrized(module, "weight") and isinstance(
-            module.parametrizations["weight"][0], WiredWeight
-        ):
+        if parametrize.is_parametrized(module, "weight") and isinstance(_parametrized(module)[0], WiredWeight):
             module.eval()
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
     return network
@@ -161,32 +150,31 @@ def update_wirings(network: nn.Module, optimizer: torch.optim.Optimizer, step: i
     """Let every wiring that follows a schedule change; for after each step of the optimizer, with its gradients.
 
     Args:
-        network: with layers wired by `wire`, or with graphs of its own (models.wirings.rules.Graph).
+        network: with layers wired by `wire`, or with graphs of its own (models.wirings.graph.Graph).
         optimizer: of its parameters; what it keeps for an edge is set to 0 where the edge is grown.
         step, steps: the step just done, counted from 0, and how many the training has.
     """
-    scheduled = [graph for _, graph in graphs(network) if isinstance(graph.wiring, Scheduled)]
-    due = [graph for graph in scheduled if graph.wiring.due(step, steps)]
-    for graph, edges in zip(due, _edges(due, step, steps), strict=True):
+    scheduled = [(graph, graph.wiring) for _, graph in graphs(network) if isinstance(graph.wiring, Scheduled)]
+    due = [(graph, wiring) for graph, wiring in scheduled if wiring.due(step, steps)]
+    for (graph, wiring), edges in zip(due, _edges(due, step, steps), strict=True):
         parameter = graph.parameter if isinstance(graph, LayerGraph) else graph.weight
         states = [value for value in optimizer.state.get(parameter, {}).values() if _is_alike(value, parameter)]
         tensors = [parameter.detach(), *states]
         weight, *flat_states = flat = [tensor.reshape(-1) for tensor in tensors]
         gradient = None if parameter.grad is None else parameter.grad.reshape(-1)
-        graph.wiring.change(weight, gradient, flat_states, edges, step, steps)
+        wiring.change(weight, gradient, flat_states, edges, step, steps)
         for tensor, changed in zip(tensors, flat, strict=True):
             if changed.data_ptr() != tensor.data_ptr():
                 tensor.copy_(changed.view(tensor.shape))
-    for graph in scheduled:
-        graph.wiring.prepare(step + 1, steps)
+    for _, wiring in scheduled:
+        wiring.prepare(step + 1, steps)
 
 
-def _edges(due: Sequence[Graph | LayerGraph], step: int, steps: int) -> list[int]:
+def _edges(due: Sequence[tuple[Graph | LayerGraph, Scheduled]], step: int, steps: int) -> list[int]:
     """How many edges of each graph may act after this step."""
     shares: dict[GlobalBudget, list[int]] = {}
     edges = []
-    for graph in due:
-        wiring = graph.wiring
+    for graph, wiring in due:
         progress = wiring.progress(step, steps)
         share = graph.wired.share if isinstance(graph, LayerGraph) else None
         if not isinstance(share, Share):
@@ -207,10 +195,14 @@ def _is_alike(value: Any, parameter: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == parameter.shape
 
 
-def _layers(network: nn.Module, skip: Collection[str]) -> list[nn.Module]:
+def _parametrized(layer: nn.Module) -> ParametrizationList:
+    """The parametrized weight of a layer that has one."""
+    return cast("ParametrizationList", cast("nn.ModuleDict", layer.parametrizations)["weight"])
+
+
+def _layers(network: nn.Module, skip: Collection[str]) -> list[Layer]:
     """The layers to wire, in order."""
-    kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
-    found = {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
+    found = {name: module for name, module in network.named_modules() if isinstance(module, Layer)}
     for pattern in skip:
         if not any(fnmatchcase(name, pattern) for name in found):
             raise ValueError(f"No layer to leave dense is called {pattern!r}; there are {', '.join(found)}.")
@@ -223,39 +215,3 @@ def _layers(network: nn.Module, skip: Collection[str]) -> list[nn.Module]:
     if len({id(module.weight) for module in chosen.values()}) < len(chosen):
         raise ValueError("Layers that share one weight cannot be wired.")
     return list(chosen.values())
-
-
-def _counts(shapes: list[tuple[int, ...]], prune_rate: float, budget: Budget) -> list[int]:
-    """Edges that each layer keeps; of a global budget only the sum counts."""
-    sizes = [math.prod(shape) for shape in shapes]
-    if budget == "uniform":
-        return [size - int(prune_rate * size) for size in sizes]
-    kept = sum(sizes) - int(prune_rate * sum(sizes))
-    if budget == "global":
-        return [kept, *[0] * (len(sizes) - 1)]
-    if budget == "erk":
-        return _round(_erdos_renyi_kernel(shapes, kept), kept)
-    raise ValueError(f"There is no budget {budget!r}; there are uniform, erk, global.")
-
-
-def _erdos_renyi_kernel(shapes: list[tuple[int, ...]], kept: int) -> list[float]:
-    """Edges of each layer: in proportion to the sum of the sides of its weight, but never more than it has."""
-    sides = [sum(shape) for shape in shapes]
-    sizes = [math.prod(shape) for shape in shapes]
-    dense: set[int] = set()
-    while True:
-        left = kept - sum(sizes[i] for i in dense)
-        scale = left / max(sum(s for i, s in enumerate(sides) if i not in dense), 1)
-        full = {i for i in range(len(sizes)) if i not in dense and scale * sides[i] > sizes[i]}
-        if not full:
-            return [sizes[i] if i in dense else scale * sides[i] for i in range(len(sizes))]
-        dense |= full
-
-
-def _round(edges: list[float], kept: int) -> list[int]:
-    """Whole numbers with the sum `kept`: rounded down, and one more where the most was lost."""
-    whole = [int(number) for number in edges]
-    order = sorted(range(len(edges)), key=lambda i: whole[i] - edges[i])
-    for i in order[: kept - sum(whole)]:
-        whole[i] += 1
-    return whole

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from data import imagenet_archives
+from tests.data.record_pieces import WNIDS, add, jpeg, picture, write_raw
 
 
 def write_cifar(home: Path, files: dict[str, int], label_key: str, classes: int) -> None:
@@ -73,4 +78,48 @@ def photographs(tmp_path: Path) -> Path:
                 number += 1
                 suffix = "png" if image == 0 else "JPEG"
                 write_photograph(folder / f"{name}_{image}.{suffix}", number)
+    return tmp_path
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders of 12 images and their labels."""
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    labels.mkdir()
+    for number in range(12):
+        picture(number, size=(8, 8)).save(images / f"{number}.png")
+        (labels / f"{number}.txt").write_text(f" {number % 4}\n")
+    return images, labels
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> Path:
+    """A small ILSVRC2012: 3 classes of 5 training images, 6 validation images; one is a PNG, one CMYK, one grey."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    number = 0
+    with tarfile.open(raw / imagenet_archives.TRAIN_ARCHIVE, "w") as outer:
+        for wnid in reversed(WNIDS):
+            inner_file = io.BytesIO()
+            with tarfile.open(fileobj=inner_file, mode="w") as inner:
+                for image in range(5):
+                    number += 1
+                    mode = {3: "P", 4: "CMYK", 7: "L"}.get(number, "RGB")
+                    add(inner, f"{wnid}_{image}.JPEG", jpeg(number, mode))
+            add(outer, f"{wnid}.tar", inner_file.getvalue())
+    with tarfile.open(raw / imagenet_archives.VALIDATION_ARCHIVE, "w") as outer:
+        for number in reversed(range(1, 7)):
+            add(outer, f"ILSVRC2012_val_{number:08d}.JPEG", jpeg(100 + number))
+    (raw / imagenet_archives.VALIDATION_LABELS).write_text("".join(f"{WNIDS[n % 3]}\n" for n in range(6)))
+    return raw
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A --data-dir with a set `squares` of 40 + 15 raw examples in five and three shards."""
+    for shard in range(5):
+        write_raw(tmp_path / "squares" / "train" / f"train-{shard:05d}-of-00005", range(8 * shard, 8 * shard + 8))
+    for shard in range(3):
+        write_raw(tmp_path / "squares" / f"test{shard}.tfrecords", range(100 + 5 * shard, 105 + 5 * shard))
     return tmp_path

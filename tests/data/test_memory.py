@@ -4,21 +4,13 @@ import pytest
 import torch
 
 import data
+from data import digits
+from data.sources import Request
+from tests.data.compared import joined, same
 
 
 def batches(loader: data.Loader, epoch: int = 0, start: int = 0) -> list[data.Batch]:
     return list(loader.epoch(epoch, start))
-
-
-def joined(batches: list[data.Batch]) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches])
-
-
-def same(one: list[data.Batch], other: list[data.Batch]) -> bool:
-    return len(one) == len(other) and all(
-        torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) and a.total == b.total
-        for a, b in zip(one, other, strict=True)
-    )
 
 
 @pytest.mark.parametrize("arguments", [{}, {"image_size": 20, "in_channels": 3}])
@@ -80,7 +72,7 @@ def test_evaluation_keeps_the_order_and_changes_nothing():
     first, second = batches(loaded.test, 0), batches(loaded.test, 1)
     assert same(first, second)
     assert [batch.total for batch in first] == [50] * 7 + [14]
-    expected = data.digits.read(data.Request("digits", None)).test
+    expected = digits.read(Request("digits", None)).test
     images, labels = joined(first)
     assert torch.equal(labels, expected.labels)
     pixels = (images * loaded.std[0] + loaded.mean[0]).mul(255).round()

@@ -17,22 +17,12 @@ from torchvision.transforms import v2
 
 import data
 from data.folders import FolderImages
+from tests.data.compared import joined, same
 
 
 def load(photographs: Path, **arguments) -> data.Data:
     given = {"image_size": 24, "batch_size": 5, "test_batch_size": 4, "workers": 0, "seed": 3}
     return data.load("birds", photographs, **(given | arguments))
-
-
-def joined(batches: list[data.Batch]) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches])
-
-
-def same(one: list[data.Batch], other: list[data.Batch]) -> bool:
-    return len(one) == len(other) and all(
-        torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) and a.total == b.total
-        for a, b in zip(one, other, strict=True)
-    )
 
 
 def ruin(photographs: Path, split: str, *names: str) -> None:

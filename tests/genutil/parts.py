@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from genutil.config import Experiment
 from genutil.reports.logs import RunLog
+from genutil.saved import checkpoints
 from genutil.system.interruption import StopRequest
 from genutil.system.randomness import reseed
 from genutil.training.loop import Training
@@ -136,3 +137,26 @@ def make_training(
         settings=experiment.to_saved(),
         say=say,
     )
+
+
+def saved(path: Path, fabric: Fabric, network: nn.Module | None = None, **settings: Any) -> Path:
+    """Write a checkpoint of a network after three epochs and a step of SGD; its path."""
+    network = network or SmallNet()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    checkpoints.save(path, fabric, network, optimizer, {"epoch": 3}, {"lr": 0.1, **settings})
+    return path
+
+
+def state(network: nn.Module) -> dict[str, Tensor]:
+    """Copies of the tensors of a network's state."""
+    return {name: value.clone() for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+
+
+def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    """That two states have the same entries, equal to the last bit."""
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,15 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.evaluation.scores import evaluate
-from genutil.saved import checkpoints
-from genutil.system.distributed import synchronise_batchnorm
+from genutil.run import work
+from genutil.saved import loading
+from genutil.saved.source import open_source
+from genutil.saved.sources import Sources
+from genutil.system.batch_norms import synchronise_batchnorm
+from genutil.system.distributed import end_group
 from tests.genutil.parts import SmallNet, make_data, make_training, recipe
 
 LAYERS = {
@@ -72,10 +79,10 @@ def train_small(fabric: Fabric, folder: Path | None, resume: Path | None = None,
         if fabric.world_size > 1 and sync:
             synchronise_batchnorm(network)
         if resume:
-            progress.restore(checkpoints.resume(resume, fabric, network, optimizer), resume)
+            progress.restore(loading.resume(open_source(resume), fabric, network, optimizer), resume)
 
     torch.manual_seed(0)
-    network = SmallNet(graph="dnw" if sync else "random", dropout=0).double()
+    network = SmallNet(wiring="dnw" if sync else "random", dropout=0).double()
     experiment = recipe(lr=0.1, clip_grad_norm=1.0, label_smoothing=0.1, weight_decay=0.01, log_interval=2)
     first = fabric.global_rank == 0
     training = make_training(folder if first else None, experiment, network, data, fabric, prepare=prepare)
@@ -93,7 +100,6 @@ def both(fabric: Fabric, folder: Path) -> dict[str, Any]:
     (folder / "sync").mkdir(exist_ok=True) if fabric.global_rank == 0 else None
     (folder / "plain").mkdir(exist_ok=True) if fabric.global_rank == 0 else None
     return {
-        "layers": pass_through_all(fabric),
         "training": train_small(fabric, folder / "sync"),
         "plain": train_small(fabric, folder / "plain", sync=False),
         "threads": torch.get_num_threads(),
@@ -105,3 +111,45 @@ def fail_in_the_second(fabric: Fabric) -> None:
     if fabric.global_rank == 1:
         raise UserError("cat/7.png cannot be read.")
     fabric.barrier()
+
+
+def names_of_threads() -> list[str]:
+    """Of this process's threads, those of libraries too."""
+    return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+
+
+def threads_before_and_after_the_group_ends(fabric: Fabric, folder: Path) -> tuple[list[str], list[str], bool]:
+    """Names of this process's threads while it has a group and after it, a training's modules being out of use."""
+    train_small(fabric, folder if fabric.global_rank == 0 else None)
+    before = names_of_threads()
+    end_group()
+    return before, names_of_threads(), dist.is_initialized()
+
+
+def opens_of_a_run(fabric: Fabric, experiment: Experiment, sources: Sources) -> list[dict[str, int]]:
+    """How often each process of a run opens each file with torch, by the file's name."""
+    counts: Counter[str] = Counter()
+    load = torch.load
+
+    def counting(file: Any, *given: Any, **options: Any) -> Any:
+        counts[Path(file).name] += 1
+        return load(file, *given, **options)
+
+    torch.load = counting  # this process ends with the run
+    work(fabric, experiment, sources)
+    everyones: list[Any] = [None] * fabric.world_size
+    dist.all_gather_object(everyones, dict(counts))
+    return everyones
+
+
+def train_and_fail(fabric: Fabric, folder: Path) -> None:
+    """Train, and end by a mistake; each process notes its threads before it fails and when its interpreter ends."""
+    before, at_end = (folder / f"{moment}-{fabric.global_rank}" for moment in ("before", "at-end"))
+    train_small(fabric, None)
+    before.write_text("\n".join(names_of_threads()))
+    atexit.register(lambda: at_end.write_text("\n".join(names_of_threads())))
+    fabric.barrier()
+    try:
+        raise OSError("what was read is gone")
+    except OSError as error:
+        raise UserError("cat/7.png cannot be read.") from error

@@ -1,4 +1,4 @@
-"""The wired network of every app, on every engine: the engine computes what the network computes."""
+"""The wired network of every kind of app, on every engine: the engine computes what the network computes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,21 @@ import torch
 from torch import nn
 
 from genutil.build import build_network
-from genutil.config import Experiment
-from genutil.settings import app_files
 from models.sparse import compile_graph
-from models.sparse.compile import relative_difference
+from models.sparse.equality import relative_difference
 from models.wirings.rules import Graph, graphs
+from tests.families import experiment_of, representatives
 
 ENGINES = ("pruned", "csr", "dgl", "native")
-SLOW = ("resnet50", "resnet56", "wrn_40", "x3", "x49")
+SLOW = ("resnet50", "resnet56", "wrn_40")
 """Parts of the names of apps that take long; the others of their kind are smaller."""
 
 
-def experiment_of(name: str) -> Experiment:
-    return Experiment.from_settings(app_files.read(app_files.find(name)).settings)
-
-
 def wired() -> list[Any]:
-    names = [app_files.app_name(path) for path in app_files.experiments()]
-    apps = {name: experiment_of(name) for name in names}  # a random stage's wiring joins nodes, not channels
-    chosen = [name for name, app in apps.items() if app.graph != "complete" and app.model != "randwire"]
+    apps = {
+        name: experiment_of(name) for name in representatives()
+    }  # a random stage's wiring joins nodes, not channels
+    chosen = [name for name, app in apps.items() if app.wiring != "complete" and app.model != "randwire"]
     return [pytest.param(name, marks=[pytest.mark.slow] * any(part in name for part in SLOW)) for name in chosen]
 
 

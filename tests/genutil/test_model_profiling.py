@@ -39,7 +39,7 @@ def test_dense_networks_agree_with_torch(name, size, arguments):
 def test_complete_graphs_agree_with_torch_but_for_the_pool(small):
     stages = ((4, 8, 1, 1), (8, 16, 2, 3))
     network = models.build_network(
-        "mobilenetv1_like", classes=10, image_size=32, graph="complete", stages=stages, small=small
+        "mobilenetv1_like", classes=10, image_size=32, wiring="complete", stages=stages, small=small
     )
     result = profile(network, 32)
     assert result.live_multiply_adds == counted_by_torch(network, 32) + 16 * 16 * 16
@@ -48,13 +48,13 @@ def test_complete_graphs_agree_with_torch_but_for_the_pool(small):
 
 def test_a_complete_static_classifier_agrees_with_torch_but_for_the_pool():
     sizes = {"dim": 40, "downsample_dim": 8, "feature_dim": 6, "layers": 3}
-    network = models.build_network("static", classes=10, image_size=32, graph="complete", **sizes)
+    network = models.build_network("static", classes=10, image_size=32, wiring="complete", **sizes)
     assert profile(network, 32).live_multiply_adds == counted_by_torch(network, 32) + 4 * 6
 
 
 def test_a_discrete_time_classifier_counts_every_step_but_no_channel_that_is_still_zero():
     sizes = {"dim": 12, "downsample_dim": 4, "feature_dim": 3, "layers": 2}
-    network = models.build_network("discrete_time", classes=10, image_size=32, graph="complete", **sizes)
+    network = models.build_network("discrete_time", classes=10, image_size=32, wiring="complete", **sizes)
     first, second = 9 * 4 + 4 * 12, 9 * 12 + 12 * 3
     (wired,) = profile(network, 32).wired
     assert wired.multiply_adds == 64 * (first + second)
@@ -65,7 +65,7 @@ def test_the_profile_of_2019_by_hand():
     """A stage of 2 -> 3 and one of 3 -> 4 in two blocks, wired by hand, at 32 pixels."""
     torch.manual_seed(0)
     network = models.build_network(
-        "mobilenetv1_like", classes=5, image_size=32, graph="random", prune_rate=0.5, stages=TINY_STAGES
+        "mobilenetv1_like", classes=5, image_size=32, wiring="random", prune_rate=0.5, stages=TINY_STAGES
     )
     first, second = (graph for _, graph in graphs(network))
     masks = (
@@ -109,7 +109,9 @@ def test_the_profile_of_2019_by_hand():
 
 @pytest.mark.parametrize("size", [32, 48, 224, 225])
 def test_any_image_size(size):
-    network = models.build_network("mobilenetv1_like", classes=5, image_size=size, graph="complete", stages=TINY_STAGES)
+    network = models.build_network(
+        "mobilenetv1_like", classes=5, image_size=size, wiring="complete", stages=TINY_STAGES
+    )
     result = profile(network, size)
     assert result.image_size == size
     assert result.live_multiply_adds == counted_by_torch(network, size) + 4 * side(size) ** 2
@@ -124,7 +126,7 @@ def side(size):
 def test_untrained_networks_have_the_published_size():
     torch.manual_seed(0)
     for graph, rate, parameters, macs in (("dnw", 0.775, 1.228e6, 56e6), ("random", 0.49, 1.886e6, 169.6e6)):
-        network = models.build_network("mobilenetv1_like", classes=1000, image_size=224, graph=graph, prune_rate=rate)
+        network = models.build_network("mobilenetv1_like", classes=1000, image_size=224, wiring=graph, prune_rate=rate)
         result = profile(network, 224)
         assert result.parameters == pytest.approx(parameters, rel=2e-3)
         assert result.multiply_adds == pytest.approx(macs, rel=6e-3)
@@ -132,7 +134,7 @@ def test_untrained_networks_have_the_published_size():
 
 @pytest.mark.parametrize("name", ["static", "discrete_time", "continuous_time"])
 def test_tiny_classifiers_stay_near_42000_parameters(name):
-    network = models.build_network(name, classes=10, image_size=32, graph="dnw", prune_rate=0.95)
+    network = models.build_network(name, classes=10, image_size=32, wiring="dnw", prune_rate=0.95)
     result = profile(network, 32)
     (wired,) = result.wired
     assert wired.kept == wired.acting == 32_000
@@ -144,7 +146,7 @@ def test_tiny_classifiers_stay_near_42000_parameters(name):
 
 
 def test_the_network_is_left_as_it_was():
-    network = models.build_network("mobilenetv1_like", classes=5, image_size=32, graph="dnw", stages=TINY_STAGES)
+    network = models.build_network("mobilenetv1_like", classes=5, image_size=32, wiring="dnw", stages=TINY_STAGES)
     network.layers[0].eval()
     before = {name: value.clone() for name, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
     profile(network, 32)
@@ -156,6 +158,6 @@ def test_the_network_is_left_as_it_was():
 
 def test_nodes_that_are_no_channels_are_not_counted_as_channels():
     sizes = {"channel_count": 4, "node_inputs": "predecessors", "graph_model": "complete", "graph_param": (8, 2, 2)}
-    network = models.build_network("randwire", graph="dnw", prune_rate=0.75, **sizes)
+    network = models.build_network("randwire", wiring="dnw", prune_rate=0.75, **sizes)
     assert any(True for _ in graphs(network))
     assert live_nodes(network) is None

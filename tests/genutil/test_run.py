@@ -1,13 +1,8 @@
+"""A run from its experiment to its results."""
+
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,64 +10,41 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from torch import Tensor
 from torchvision.io import write_png
 
 from genutil.build import build_network
-from genutil.cli import command_line
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.reports.logs import read_metrics
 from genutil.run import run
-from genutil.saved import checkpoints
+from genutil.saved import checkpoints, loading
+from genutil.saved.source import open_source
+from genutil.training.loop import Training
+from tests.genutil.parts import assert_equal
+from tests.genutil.runs import tiny, weights
 
-ROOT = Path(__file__).parents[2]
-
-TINY = {
-    "name": "tiny",
-    "model": "static",
-    "graph": "dnw",
-    "prune_rate": 0.7,
-    "dim": 60,
-    "downsample_dim": 12,
-    "feature_dim": 12,
-    "layers": 4,
-    "data": "digits",
-    "image_size": 16,
-    "in_channels": 1,
-    "batch_size": 256,
-    "num_epochs": 2,
-    "gpus": [],
-}
-"""A few seconds of the real thing: the static tiny classifier on the real digits."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def tiny(folder: Path, **settings: Any) -> Experiment:
-    places = {"save_dir": str(folder / "checkpoints"), "log_dir": str(folder / "runs")}
-    return Experiment.from_settings({**TINY, **places, **settings})
-
-
-def weights(path: str | Path) -> dict[str, Tensor]:
-    return {name: value for name, value in checkpoints.read(path)["network"].items() if isinstance(value, Tensor)}
-
-
-def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_run_leaves_the_number_of_threads_as_it_was(tmp_path, capsys):
     run(tiny(tmp_path, profile=True, threads=2))
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_run_chooses_its_algorithms_and_leaves_them_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    def flags() -> tuple[bool, bool]:
+        return torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
+
+    seen = []
+    update = Training.update
+    monkeypatch.setattr(Training, "update", lambda *given: seen.append(flags()) or update(*given))
+    before = flags()
+    run(tiny(tmp_path, num_epochs=1, only_batches=2, deterministic=deterministic))
+    assert seen == [(not deterministic, deterministic)] * 2
+    assert flags() == before
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +86,7 @@ def test_everything_is_where_it_says(trained: tuple[Path, dict]) -> None:
 def test_the_settings_are_kept_with_the_normalisation_that_was_used(trained: tuple[Path, dict]) -> None:
     folder, results = trained
     kept = yaml.safe_load((folder / "checkpoints" / "tiny" / "settings.yml").read_text())
-    assert kept == checkpoints.read_settings(results["checkpoint"])
+    assert kept == checkpoints.read(results["checkpoint"])["settings"]
     again = Experiment.from_saved(kept)
     assert len(again.mean) == len(again.std) == 1
     assert again.to_saved() == kept
@@ -134,7 +106,7 @@ def test_the_end_of_the_output(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_a_resumed_run_ends_bit_for_bit_the_same(trained: tuple[Path, dict], tmp_path: Path, name: str) -> None:
     folder, results = trained
     start = folder / "checkpoints" / "tiny" / f"{name}.pt"
-    saved = checkpoints.read_settings(start)
+    saved = checkpoints.read(start)["settings"]
     places = {"save_dir": str(tmp_path / "checkpoints"), "log_dir": str(tmp_path / "runs"), "gpus": []}
     again = run(Experiment.from_saved(saved, {**places, "resume": str(start)}))
     assert_equal(weights(results["checkpoint"]), weights(again["checkpoint"]))
@@ -151,7 +123,7 @@ def test_a_resumed_run_ends_bit_for_bit_the_same(trained: tuple[Path, dict], tmp
 
 def test_evaluation_needs_no_more_than_the_checkpoint(trained: tuple[Path, dict], tmp_path: Path) -> None:
     _, results = trained
-    settings = checkpoints.read_settings(results["checkpoint"])
+    settings = checkpoints.read(results["checkpoint"])["settings"]
     evaluation = {"resume": results["checkpoint"], "evaluate": True, "gpus": [], "test_batch_size": 100}
     found = run(Experiment.from_saved(settings, evaluation))
     assert (found["top1"], found["top5"]) == (results["top1"], results["top5"])
@@ -163,7 +135,7 @@ def test_evaluation_needs_no_more_than_the_checkpoint(trained: tuple[Path, dict]
 def as_in_2019(checkpoint: str, path: Path, idle: float) -> Path:
     """A checkpoint of `TINY` in the form of 2019, whose first 500 entries that can never act have the weight `idle`."""
     network = build_network(tiny(path.parent))
-    checkpoints.load_weights(checkpoint, network)
+    loading.load_weights(open_source(checkpoint), network)
     state = {name: value for name, value in network.state_dict().items() if "wiring" not in name}
     layout = network.graph.layout
     matrix = layout.to_matrix(state["graph.weight"])
@@ -268,7 +240,7 @@ def test_a_checkpoint_of_another_network_is_told(trained: tuple[Path, dict], tmp
 def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoints of a trained complete graph."""
     folder = tmp_path_factory.mktemp("complete")
-    return Path(run(tiny(folder, graph="complete", prune_rate=0.0, num_epochs=1))["checkpoint"]).parent
+    return Path(run(tiny(folder, wiring="complete", prune_rate=0.0, num_epochs=1))["checkpoint"]).parent
 
 
 @pytest.mark.parametrize("lottery", [False, True])
@@ -276,7 +248,7 @@ def test_fine_tuning_keeps_the_strongest_edges_of_a_trained_graph(
     complete: Path, tmp_path: Path, lottery: bool
 ) -> None:
     start = {"use_init": str(complete / "init.pt")} if lottery else {}
-    experiment = tiny(tmp_path, graph="fine_tune", use_graph=str(complete / "last.pt"), num_epochs=1, **start)
+    experiment = tiny(tmp_path, wiring="fine_tune", use_graph=str(complete / "last.pt"), num_epochs=1, **start)
     run(experiment)
     folder = tmp_path / "checkpoints" / "tiny"
     last, init = weights(complete / "last.pt"), weights(folder / "init.pt")
@@ -291,9 +263,9 @@ def test_fine_tuning_keeps_the_strongest_edges_of_a_trained_graph(
 
 
 def test_a_fine_tuned_run_resumes_without_its_origins(complete: Path, tmp_path: Path) -> None:
-    experiment = tiny(tmp_path, graph="fine_tune", use_graph=str(complete / "last.pt"), num_epochs=1)
+    experiment = tiny(tmp_path, wiring="fine_tune", use_graph=str(complete / "last.pt"), num_epochs=1)
     results = run(experiment)
-    saved = {**checkpoints.read_settings(results["checkpoint"]), "use_graph": str(tmp_path / "gone.pt")}
+    saved = {**checkpoints.read(results["checkpoint"])["settings"], "use_graph": str(tmp_path / "gone.pt")}
     found = run(Experiment.from_saved(saved, {"resume": results["checkpoint"], "evaluate": True, "gpus": []}))
     assert found["top1"] == results["top1"]
 
@@ -328,83 +300,3 @@ def test_a_foreign_checkpoint_cannot_be_resumed(tmp_path: Path) -> None:
     torch.save({"model": {}, "last_epoch": 3}, path)
     with pytest.raises(UserError, match=r"--evaluate.*--init_from"):
         run(tiny(tmp_path, resume=str(path)))
-
-
-def command(folder: Path, **settings: Any) -> list[str]:
-    app = folder / "tiny.yml"
-    app.write_text(yaml.safe_dump({key: value for key, value in TINY.items() if key not in ("gpus", "name")}))
-    places = {"save_dir": folder / "checkpoints", "log_dir": folder / "runs", "gpus": "[]"}
-    words = [str(word) for key, value in {**places, **settings}.items() for word in (f"--{key}", value)]
-    return [sys.executable, str(ROOT / "runner.py"), f"app:{app}", *words]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    until = time.monotonic() + 300
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def test_ctrl_c_saves_and_the_printed_command_goes_on(tmp_path: Path) -> None:
-    whole = run(tiny(tmp_path / "whole", num_epochs=30))
-    process = subprocess.Popen(
-        command(tmp_path, num_epochs=30), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-    )
-    last = tmp_path / "checkpoints" / "tiny" / "last.pt"
-    wait_for(last, process)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    assert "Stopping as soon as" in err
-    progress = checkpoints.read(last)["progress"]
-    assert 1 <= progress["epoch"] < 30
-    stopped, words = out.split("Go on with:\n")
-    assert "Stopped after" in stopped
-    words = shlex.split(words)
-    assert words[:2] == ["python", "runner.py"]
-    run(command_line.resolve(command_line.read(words[2:]), environment={}))
-    assert_equal(weights(whole["checkpoint"]), weights(last))
-
-
-def test_two_processes_end_as_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    one = run(tiny(tmp_path / "one"))
-    capfd.readouterr()
-    two = run(tiny(tmp_path / "two", devices=2, gpus=None))
-    out, err = capfd.readouterr()
-    assert out.count("epoch 2/2") == 1
-    assert not [line for line in err.splitlines() if line and not line.startswith(("epoch", "evaluating"))]
-    expected = weights(one["checkpoint"])
-    for name, value in weights(two["checkpoint"]).items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
-    assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
-    assert {path.name for path in (tmp_path / "two" / "runs").iterdir()} == {Path(two["log"]).name}
-
-
-def test_ctrl_c_stops_two_processes_at_the_same_step(tmp_path: Path) -> None:
-    words = [word for word in command(tmp_path, num_epochs=200, devices=2) if word not in ("--gpus", "[]")]
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
-    )
-    last = tmp_path / "checkpoints" / "tiny" / "last.pt"
-    wait_for(last, process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    assert "--devices 2" in out
-    assert err.count("Stopping as soon as") == 1
-    assert checkpoints.read(last)["progress"]["epoch"] < 200
-
-
-def test_a_mistake_is_told_before_processes_are_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genutil.run.launch", lambda *_: pytest.fail("processes were started"))
-    with pytest.raises(UserError, match="digits has 10 classes"):
-        run(tiny(tmp_path, devices=2, output_size=7, gpus=None))
-    assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ STAGES = ((4, 8, 1, 1), (8, 8, 2, 3))
 def network(graph="dnw", **more):
     torch.manual_seed(0)
     return models.build_network(
-        "mobilenetv1_like", classes=5, image_size=16, graph=graph, prune_rate=0.5, stages=STAGES, **more
+        "mobilenetv1_like", classes=5, image_size=16, wiring=graph, prune_rate=0.5, stages=STAGES, **more
     ).eval()
 
 
@@ -76,7 +76,7 @@ def checkpoint(tmp_path, scalar_meter, monkeypatch):
 @pytest.mark.parametrize("small", [False, True])
 def test_a_checkpoint_with_meters_evaluates_as_it_did(checkpoint, graph, small):
     trained = network(graph, small=small)
-    state = pretrained.read_checkpoint(checkpoint(trained), torch.manual_seed(1) and network(graph, small=small))
+    state = pretrained.StateFile(checkpoint(trained)).weights(torch.manual_seed(1) and network(graph, small=small))
     again = network(graph, small=small)
     again.load_state_dict(state)
     images = torch.randn(2, 3, 16, 16)
@@ -85,7 +85,7 @@ def test_a_checkpoint_with_meters_evaluates_as_it_did(checkpoint, graph, small):
 
 def test_the_choice_of_2019_counts_idle_entries_and_drops_them_afterwards(checkpoint):
     trained = network()
-    state = pretrained.read_checkpoint(checkpoint(trained, idle=1.0), network())
+    state = pretrained.StateFile(checkpoint(trained, idle=1.0)).weights(network())
     again = network()
     again.load_state_dict(state)
     again.eval()
@@ -105,7 +105,7 @@ def test_exactly_the_edges_of_a_choice_over_the_whole_matrix_act(tmp_path):
     state = {name.removeprefix("module."): value for name, value in state_of_2019(net, idle=0.3).items()}
     torch.save(state, tmp_path / "bare.pt")
     again = network()
-    again.load_state_dict(pretrained.read_checkpoint(tmp_path / "bare.pt", again))
+    again.load_state_dict(pretrained.StateFile(tmp_path / "bare.pt").weights(again))
     again.eval()
     for name, graph in graphs(again):
         whole = torch.from_numpy(np.load(_save(tmp_path, state[f"{name}.weight"]))).flatten()
@@ -149,7 +149,7 @@ def test_files_that_are_no_checkpoints_are_refused_in_a_sentence(tmp_path):
         safe_pickle.load(tmp_path / "text.pt")
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
     with pytest.raises(ValueError, match="holds no weights"):
-        pretrained.read_checkpoint(tmp_path / "empty.pt", network())
+        pretrained.StateFile(tmp_path / "empty.pt").weights(network())
 
 
 @pytest.mark.parametrize("cut", [10, 1000, -100])
@@ -157,11 +157,11 @@ def test_a_truncated_checkpoint_is_refused_in_a_sentence(checkpoint, cut):
     path = checkpoint(network())
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ValueError, match="cannot be read as a PyTorch checkpoint"):
-        pretrained.read_checkpoint(path, network())
+        pretrained.StateFile(path).weights(network())
 
 
 def test_a_graph_of_another_shape_says_what_differs(checkpoint):
     path = checkpoint(network())
     other = models.build_network("mobilenetv1_like", classes=5, image_size=16, stages=((4, 16, 1, 1),))
     with pytest.raises(ValueError, match=r"layers.0.graph.weight has the shape \[8, 4, 1, 1\] in the checkpoint, not"):
-        pretrained.read_checkpoint(path, other)
+        pretrained.StateFile(path).weights(other)

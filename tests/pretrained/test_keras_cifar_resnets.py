@@ -81,7 +81,7 @@ def test_another_network_is_said(tmp_path: Path, small: tuple[nn.Module, Path], 
 
 def test_brings_its_settings_and_fits_wired_layers(small: tuple[nn.Module, Path]):
     network, prefix = small
-    assert pretrained.read_settings(f"keras:{prefix}") == {
+    assert pretrained.open_named(f"keras:{prefix}").settings() == {
         "model": "resnet",
         "depth": 8,
         "block": "v1",
@@ -94,7 +94,7 @@ def test_brings_its_settings_and_fits_wired_layers(small: tuple[nn.Module, Path]
         "std": [0.2023, 0.1994, 0.2010],
     }
     own = wire(resnet(depth=8, classes=7, padding="same_tensorflow", bn_epsilon=1e-3), "dnw", 0.0)
-    own.load_state_dict(pretrained.read_checkpoint(f"keras:{prefix}", own))
+    own.load_state_dict(pretrained.open_named(f"keras:{prefix}").weights(own))
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(own.eval()(images), network.eval()(images))
 

@@ -32,7 +32,7 @@ def test_loads_a_state_dict_with_module_prefixes(
     loaded = load_resnet(path)
     arguments = {"depth": 14, "block": "v1", "shortcut": shortcut, "width_mult": 1.0}
     assert loaded.arguments == arguments | {"padding": "symmetric", "bn_epsilon": 1e-5}
-    settings = pretrained.read_settings(path)
+    settings = pretrained.StateFile(path).settings()
     assert settings == {"model": "resnet", **loaded.arguments, "mean": list(loaded.mean), "std": list(loaded.std)}
     assert Experiment.from_settings(settings).shortcut == shortcut
     assert not Path("trap-was-sprung").exists()
@@ -67,6 +67,6 @@ def test_what_is_something_else_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(ValueError, match="cannot be read"):
         load_resnet(path)
     torch.save({"model": {"weight": torch.zeros(3)}}, path)
-    assert pretrained.read_settings(path) == {}
+    assert pretrained.StateFile(path).settings() == {}
     with pytest.raises(FileNotFoundError, match="There is no file"):
         load_resnet(tmp_path / "absent.pt")

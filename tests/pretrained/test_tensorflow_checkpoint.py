@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretrained.tensorflow_checkpoint import CheckpointError, TensorFlowCheckpoint, masked_crc32c
+from pretrained.tensorflow_checkpoint import CheckpointError, TensorFlowCheckpoint
 
 TENSORS = {
     f"layer_with_weights-{i}/{part}/.ATTRIBUTES/VARIABLE_VALUE": np.random.default_rng(i)
@@ -57,12 +57,6 @@ def outcome(prefix: Path) -> str:
 def test_reads_what_was_written(prefix: Path):
     assert same(read(prefix), TENSORS)
     assert len(TensorFlowCheckpoint(prefix)) == len(TENSORS) + 1
-
-
-def test_crc32c_is_that_of_the_standard():
-    # RFC 3720, B.4: CRC32C of 32 zero bytes is 8a9136aa; then LevelDB's mask
-    crc = 0x8A9136AA
-    assert masked_crc32c(bytes(32)) == (((crc >> 15) | (crc << 17)) + 0xA282EAD8) % 2**32
 
 
 def test_every_cut_of_the_index_is_a_sentence(prefix: Path):

@@ -3,22 +3,22 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genutil.cli.command_line import read, resolve
+from genutil.cli.command_line import parse, resolve
 from genutil.errors import UserError
 
 
 def settings(*words):
-    return read(words).settings
+    return parse(words).settings
 
 
 def experiment(*words, environment=None):
-    return resolve(read(words), environment or {})
+    return resolve(parse(words), environment or {})
 
 
 def test_an_experiment_and_its_settings_in_any_order():
     for words in (("app:quickstart", "--lr", "0.5"), ("--lr", "0.5", "app:quickstart")):
-        request = read(words)
-        assert (request.app, request.settings, request.help) == ("quickstart", {"lr": "0.5"}, False)
+        line = parse(words)
+        assert (line.app, line.settings, line.help) == ("quickstart", {"lr": "0.5"}, False)
 
 
 def test_lists_end_at_the_next_option_or_app():
@@ -83,6 +83,46 @@ def test_spellings_of_2019():
     assert not experiment("app:quickstart", "--nesterov", "--nonestorov").nesterov
 
 
+@pytest.mark.parametrize("key", ["--graph", "--wiring"])
+def test_both_names_of_the_rule(key):
+    assert experiment("app:quickstart", key, "rigl", "--wiring-interval", "10").rule_options["interval"] == 10
+    assert experiment("app:quickstart", key, "rigl").wiring == "rigl"
+    assert experiment("app:quickstart", "--graph", "set", "--wiring", "set").wiring == "set"
+    with pytest.raises(UserError, match=rf"^{key} must be one of complete, .*, not 'rgil'\.$"):
+        experiment("app:quickstart", key, "rgil")
+    with pytest.raises(UserError, match=r"^graph is the old name of wiring, and they differ: dnw and set\. Give one"):
+        experiment("app:quickstart", "--graph", "dnw", "--wiring", "set")
+
+
+def test_an_option_that_the_rule_does_not_take_is_refused():
+    with pytest.raises(
+        UserError, match=r"^wiring_interval is an option of gradual_magnitude, set, rigl, and wiring is dnw\.$"
+    ):
+        experiment("app:quickstart", "--wiring_interval", "10")
+    with pytest.raises(UserError, match=r"^str_decay is an option of str, and wiring is rigl\.$"):
+        experiment("app:quickstart", "--wiring", "rigl", "--str_decay", "0.1")
+    assert experiment("app:quickstart", "--wiring_interval", "100").wiring_interval == 100, "the default"
+
+
+def test_options_of_the_apps_rule_give_way_to_another_rule(tmp_path):
+    path = tmp_path / "mine.yml"
+    path.write_text("wiring: td\nrho: 0.5\n")
+    assert experiment(f"app:{path}").rho == 0.5
+    assert experiment(f"app:{path}", "--wiring", "reg_td").rho == 0.5
+    assert experiment(f"app:{path}", "--wiring", "dnw").rho == 0.95
+    with pytest.raises(UserError, match=r"^rho is an option of td, reg_td, and wiring is dnw\.$"):
+        experiment(f"app:{path}", "--wiring", "dnw", "--rho", "0.25")
+
+
+@pytest.mark.parametrize(("rule", "rho"), [("td", 0.5), ("dnw", 0.95)])
+def test_files_of_2019_carry_rho_with_any_graph(tmp_path, rule, rho):
+    path = tmp_path / "old.yml"
+    path.write_text(f"model: models.graphs.neuralgraph:StaticNeuralGraph\ngraph: {rule}\nrho: 0.5\n")
+    read_2019 = experiment(f"app:{path}")
+    assert (read_2019.wiring, read_2019.rho) == (rule, rho)
+    assert experiment(f"app:{path}", "--graph", "td").rho == 0.5
+
+
 def test_the_command_line_wins_over_the_app_and_types_are_made():
     changed = experiment("app:static_dnw", "--batch_size", "8", "--lr", "5e-2", "--gpus", "1", "0", "--evaluate")
     assert (changed.batch_size, changed.lr, changed.gpus, changed.evaluate) == (8, 0.05, [1, 0], True)
@@ -102,10 +142,10 @@ def test_data_dir_from_the_environment():
 
 
 def test_help():
-    assert read([]).help
-    assert read(["--help"]).help
-    assert read(["app:quickstart", "-h"]).help
-    assert not read(["app:quickstart"]).help
+    assert parse([]).help
+    assert parse(["--help"]).help
+    assert parse(["app:quickstart", "-h"]).help
+    assert not parse(["app:quickstart"]).help
 
 
 @pytest.mark.parametrize(
@@ -131,7 +171,7 @@ def test_help():
 )
 def test_a_mistake_is_told_in_a_sentence(words, sentence):
     with pytest.raises(UserError) as mistake:
-        read(words)
+        parse(words)
     assert str(mistake.value) == sentence
 
 
@@ -153,7 +193,7 @@ def checkpoint(tmp_path):
 def test_a_checkpoint_needs_no_app(checkpoint):
     words = ["--resume", checkpoint, "--evaluate", "--batch_size", "7"]
     again = experiment(*words, environment={"DATA_DIR": "/here"})
-    assert (again.name, again.data, again.graph, again.lr) == ("quickstart", "digits", "dnw", 0.3)
+    assert (again.name, again.data, again.wiring, again.lr) == ("quickstart", "digits", "dnw", 0.3)
     assert (again.resume, again.evaluate, again.batch_size) == (checkpoint, True, 7)
     assert (again.gpus, again.data_dir) == (None, "/here")
 

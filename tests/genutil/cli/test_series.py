@@ -11,7 +11,7 @@ import pytest
 
 import runner
 from genutil.cli import series
-from genutil.cli.command_line import read
+from genutil.cli.command_line import parse
 from genutil.errors import UserError
 from genutil.reports.logs import read_metrics
 
@@ -87,14 +87,14 @@ def test_without_a_quick_run_a_failure_shows_when_its_turn_comes(folder, capsys,
 
 
 def test_the_quick_run_leaves_nothing(folder):
-    series.check(series.command_line.resolve(read([file_of(folder, "validation_share: 0.2\nlog_interval: 1\n")])))
+    series.check(series.command_line.resolve(parse([file_of(folder, "validation_share: 0.2\nlog_interval: 1\n")])))
     assert sorted(path.name for path in folder.iterdir()) == ["base.yml", "several.yml"]
 
 
 def test_what_all_experiments_need_is_asked_for_at_once(folder, monkeypatch):
     monkeypatch.setattr(series, "run", lambda experiment: pytest.fail("nothing is to run"))
     with pytest.raises(UserError, match="cannot be written"):
-        series.run_series(read([file_of(folder, "", ""), "--json", str(folder)]))
+        series.run_series(parse([file_of(folder, "", ""), "--json", str(folder)]))
 
 
 def test_ctrl_c_ends_the_whole_series(folder):

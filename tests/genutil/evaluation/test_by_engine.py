@@ -26,7 +26,7 @@ def network() -> nn.Module:
     torch.manual_seed(0)
     stages = ((4, 8, 1, 1), (8, 16, 2, 3))
     made = models.build_network(
-        "mobilenetv1_like", classes=5, image_size=16, graph="dnw", prune_rate=0.5, stages=stages
+        "mobilenetv1_like", classes=5, image_size=16, wiring="dnw", prune_rate=0.5, stages=stages
     )
     made(torch.randn(64, 3, 16, 16))  # batch norms that have seen images
     return made.eval()
@@ -95,7 +95,7 @@ def test_a_network_without_wired_parts_is_told_so(batches, fabric):
 
 def test_from_a_checkpoint_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     places = {"save_dir": str(tmp_path / "c"), "log_dir": str(tmp_path / "r"), "gpus": [], "threads": 1}
-    settings = {"model": "static", "graph": "dnw", "prune_rate": 0.9, "data": "digits", "in_channels": 1}
+    settings = {"model": "static", "wiring": "dnw", "prune_rate": 0.9, "data": "digits", "in_channels": 1}
     sizes = {"dim": 60, "downsample_dim": 12, "feature_dim": 12, "layers": 4, "image_size": 16}
     trained = run(Experiment.from_settings({**settings, **sizes, **places, "num_epochs": 1}))
     saved = trained["settings"]

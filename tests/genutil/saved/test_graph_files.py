@@ -7,6 +7,7 @@ import pytest
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.saved import graph_files
+from genutil.saved.sources import Sources
 from models.networks.random_graphs import draw, ring_lattice_k, to_text
 
 SMALL = {"model": "randwire", "regime": "my_small_regime", "graph_param": [8, 4, 0.75], "channel_count": 4}
@@ -16,11 +17,15 @@ def experiment(**settings) -> Experiment:
     return Experiment.from_settings(SMALL | settings)
 
 
+def resolve(asked: Experiment) -> Experiment:
+    return graph_files.resolve(asked, Sources())
+
+
 def test_graphs_are_drawn_by_the_seed_and_kept_in_the_settings():
-    resolved = graph_files.resolve(experiment(seed=5))
+    resolved = resolve(experiment(seed=5))
     assert len(resolved.stage_graphs) == 2
     again = Experiment.from_saved(resolved.to_saved())
-    assert graph_files.resolve(again.but(seed=9)) == again.but(seed=9)
+    assert resolve(again.but(seed=9)) == again.but(seed=9)
     assert graph_files.graphs(again) == graph_files.graphs(experiment(seed=5))
     assert graph_files.graphs(experiment(seed=6)) != graph_files.graphs(again)
     assert graph_files.graphs(experiment(seed=6, graph_seed=5)) == graph_files.graphs(again)
@@ -28,7 +33,7 @@ def test_graphs_are_drawn_by_the_seed_and_kept_in_the_settings():
 
 def test_other_networks_have_no_graphs():
     other = Experiment.from_settings({"model": "mobilenetv1"})
-    assert graph_files.resolve(other) is other
+    assert resolve(other) is other
 
 
 @pytest.mark.parametrize(("ending", "form"), graph_files.FORMS.items())
@@ -37,7 +42,7 @@ def test_graph_files_are_read_by_their_ending(tmp_path, ending, form):
     for stage in range(2):
         paths.append(tmp_path / f"dag_{stage}{ending}")
         paths[-1].write_text(to_text(draw("er", (6, 0.5), stage), form))
-    resolved = graph_files.resolve(experiment(graph_files=[str(path) for path in paths]))
+    resolved = resolve(experiment(graph_files=[str(path) for path in paths]))
     assert resolved.graph_files == []
     assert [graph.edges for graph in graph_files.graphs(resolved)] == [draw("er", (6, 0.5), s).edges for s in range(2)]
 
@@ -62,9 +67,9 @@ def test_mistakes_are_told(tmp_path):
     with pytest.raises(UserError, match=r"must end in \.txt"):
         graph_files.read(tmp_path / "dag.yaml")
     with pytest.raises(UserError, match="from 2 to 7"):
-        graph_files.resolve(experiment(graph_param=[8, 9, 0.5]))
+        resolve(experiment(graph_param=[8, 9, 0.5]))
     with pytest.raises(UserError, match="no random stage"):
-        graph_files.resolve(experiment(stages=2))
+        resolve(experiment(stages=2))
     with pytest.raises(UserError, match=r"stage_graphs, number 0: .*cycle"):
         graph_files.graphs(experiment(stage_graphs=["0 1\n1 0\n"] * 2))
     with pytest.raises(UserError, match="keep one of them"):
@@ -74,10 +79,10 @@ def test_mistakes_are_told(tmp_path):
 
 
 def test_a_ring_lattice_is_noticed():
-    resolved = graph_files.resolve(experiment(graph_param=[8, 4, 0]))
+    resolved = resolve(experiment(graph_param=[8, 4, 0]))
     assert ring_lattice_k(graph_files.graphs(resolved)[0]) == 4
     assert [told.split(":")[0] for told in graph_files.notices(resolved)] == ["Random stage 0", "Random stage 1"]
-    assert list(graph_files.notices(graph_files.resolve(experiment()))) == []
+    assert list(graph_files.notices(resolve(experiment()))) == []
 
 
 def test_pictures_are_of_the_kind_their_name_says(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.settings import app_files
 
@@ -33,7 +34,7 @@ def test_bases_are_no_experiments(apps):
 
 def test_an_app_inherits_along_the_line(apps):
     app = app_files.read(apps.folder / "small/wired.yml", apps.folder)
-    assert app.settings == {"data": "cifar10", "batch_size": 8, "lr": 0.25, "graph": "dnw"}
+    assert app.settings == {"data": "cifar10", "batch_size": 8, "lr": 0.25, "wiring": "dnw"}
     assert app.origins["lr"].endswith("small/wired.yml)")
     assert app.origins["batch_size"].endswith("large/base.yml)")
 
@@ -43,6 +44,30 @@ def test_graphs_that_a_base_keeps_give_way_to_others(apps):
     for own, kept in (("lr: 1", ["0 1"]), ("graph_seed: 7", None), ('stage_graphs: ["0 1 2"]', ["0 1 2"])):
         path = apps("own.yml", f"base: run/settings.yml\n{own}\n")
         assert app_files.read(path, apps.folder).settings.get("stage_graphs") == kept
+
+
+def test_options_of_a_base_without_a_wiring_are_for_those_that_take_them(apps):
+    apps("options.yml", "wiring_interval: 5\nrho: 0.5\n")
+    for own, kept in (("wiring: rigl", {"wiring_interval": 5}), ("graph: td", {"rho": 0.5}), ("lr: 1", {})):
+        settings = app_files.read(apps("own.yml", f"base: options.yml\n{own}\n"), apps.folder).settings
+        assert {key: settings[key] for key in ("wiring_interval", "rho") if key in settings} == kept
+
+
+@pytest.mark.parametrize("where", ["beside", "above", "alone"])
+def test_an_option_that_the_rule_does_not_take_is_refused(apps, where):
+    apps("wired.yml", "wiring: dnw\n" + "rho: 0.5\n" * (where == "beside"))
+    text = {"beside": "base: wired.yml", "above": "base: wired.yml\nrho: 0.5", "alone": "wiring: dnw\nrho: 0.5"}[where]
+    app = app_files.read(apps("own.yml", text), apps.folder)
+    with pytest.raises(UserError, match=r"^rho is an option of td, reg_td, and wiring is dnw\.$"):
+        Experiment.from_settings(app.settings, app.origins)
+
+
+def test_a_file_that_names_two_rules_is_refused(apps):
+    with pytest.raises(UserError, match="graph is the old name of wiring, and they differ: td and dnw"):
+        app_files.read(apps("own.yml", "graph: td\nwiring: dnw\n"), apps.folder)
+    app = app_files.read(apps("own.yml", "graph: dwn\n"), apps.folder)
+    with pytest.raises(UserError, match=r"^graph \(in .*own\.yml\) must be one of complete"):
+        Experiment.from_settings(app.settings, app.origins)
 
 
 @pytest.mark.parametrize(

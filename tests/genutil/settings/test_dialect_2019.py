@@ -46,4 +46,4 @@ def test_epoch_len_counted_steps_for_the_cosine_only(schedule, kept):
 
 def test_the_plain_network_did_not_read_the_wiring():
     old = {"model": "models.basic.mobilenetv1cifar:MobileNetV1CIFAR", "graph": "dnw", "prune_rate": 0.775}
-    assert Experiment.from_settings(translate(old)).graph == "complete"
+    assert Experiment.from_settings(translate(old)).wiring == "complete"

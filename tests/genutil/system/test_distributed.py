@@ -1,27 +1,27 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from genutil.config import Experiment
 from genutil.errors import UserError
-from genutil.saved import checkpoints
+from genutil.saved import checkpoints, loading
+from genutil.saved.source import open_source
 from genutil.system.distributed import (
-    SyncBatchNorm2d,
     agree,
     launch,
     make_fabric,
     starts_processes,
     sum_over_processes,
-    synchronise_batchnorm,
 )
 from tests.genutil import processes
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+needs_list_of_threads = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs a list of threads")
 
 
 @no_gpu
@@ -68,19 +68,6 @@ def test_one_process_sums_and_agrees_alone() -> None:
     assert not agree(fabric, False)
 
 
-def test_synchronised_layers_stay_what_and_where_they_were() -> None:
-    norm = nn.BatchNorm2d(3)
-    network = nn.Sequential(nn.Conv2d(1, 3, 1), norm, nn.InstanceNorm2d(3), nn.Sequential(norm))
-    names = list(network.state_dict())
-    synchronise_batchnorm(network)
-    assert network[1] is norm
-    assert network[3][0] is norm
-    assert type(norm) is SyncBatchNorm2d
-    assert isinstance(norm, nn.BatchNorm2d)
-    assert type(network[2]) is nn.InstanceNorm2d
-    assert list(network.state_dict()) == names
-
-
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """What two processes on the CPU found, and their checkpoints' folder."""
@@ -92,25 +79,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict:
 def one(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """The same training in one process with the same global batches."""
     return processes.train_small(Fabric(accelerator="cpu", devices=1), tmp_path_factory.mktemp("one"))
-
-
-@pytest.mark.parametrize("name", processes.LAYERS)
-def test_batch_norm_over_processes_is_batch_norm_of_the_whole_batch(two: dict, name: str) -> None:
-    layer, batch = processes.layer_and_batch(name)
-    whole = processes.pass_through(layer, batch, slice(None))
-    parts = two["layers"][name]
-    assert parts[0].keys() == whole.keys()
-    for key, expected in whole.items():
-        if key in ("y", "x.grad", "evaluated"):
-            found = torch.cat([part[key] for part in parts])
-        elif key.endswith(".grad"):
-            found = parts[0][key] + parts[1][key]
-        else:
-            found = parts[0][key]
-            assert torch.equal(found, parts[1][key])
-        if key == "evaluated" and name == "without statistics":
-            continue  # an evaluation without statistics is of each process's own images
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_two_processes_train_as_one(two: dict, one: dict) -> None:
@@ -140,7 +108,7 @@ def test_a_run_of_two_processes_resumes_in_one(two: dict, one: dict) -> None:
 
 def test_without_synchronisation_all_evaluate_the_network_that_is_saved(two: dict, one: dict) -> None:
     network = processes.SmallNet(graph="random", dropout=0).double()
-    checkpoints.load_weights(two["folder"] / "plain" / "last.pt", network)
+    loading.load_weights(open_source(two["folder"] / "plain" / "last.pt"), network)
     data = processes.make_data(70, 15, dtype=torch.float64)
     scores = processes.evaluate(Fabric(accelerator="cpu", devices=1), network, data.test.epoch(0))
     assert scores.loss == pytest.approx(two["plain"]["again"].loss, rel=1e-9)
@@ -156,3 +124,23 @@ def test_a_mistake_in_one_process_ends_the_others_and_is_told_as_such() -> None:
 
 def test_what_one_process_returns_is_returned() -> None:
     assert launch(Fabric(accelerator="cpu", devices=1), lambda fabric, x: (fabric.world_size, x), "x") == (1, "x")
+
+
+@needs_list_of_threads
+def test_no_thread_of_a_group_outlives_it(tmp_path: Path) -> None:
+    fabric = make_fabric(Experiment(devices=2))
+    before, after, initialized = launch(fabric, processes.threads_before_and_after_the_group_ends, tmp_path)
+    assert any("gloo" in name for name in before)
+    assert not [name for name in after if "gloo" in name]
+    assert not initialized
+
+
+@needs_list_of_threads
+def test_no_thread_of_a_group_outlives_it_where_a_process_ends_by_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^cat/7\.png cannot be read\.$"):
+        launch(make_fabric(Experiment(devices=2)), processes.train_and_fail, tmp_path)
+    threads = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    at_end = [names for moment, names in threads.items() if moment.startswith("at-end") and names]
+    assert at_end  # of one process, where its parent was quick to kill the other
+    assert "gloo" in threads["before-0"]
+    assert not any("gloo" in names for names in at_end)

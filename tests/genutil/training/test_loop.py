@@ -1,3 +1,5 @@
+"""The training loop: what it ends with, saves, and goes on from."""
+
 from __future__ import annotations
 
 import math
@@ -14,31 +16,26 @@ from torch import Tensor, nn
 from genutil.errors import UserError
 from genutil.evaluation.scores import evaluate
 from genutil.reports.logs import RunLog, read_metrics
-from genutil.saved import checkpoints
+from genutil.saved import checkpoints, loading
+from genutil.saved.source import open_source
 from genutil.system.interruption import Interrupted, StopRequest
 from genutil.training.progress import Totals
-from tests.genutil.parts import Batch, Data, MemoryLoader, SmallNet, make_data, make_training, recipe
+from tests.genutil.parts import (
+    Batch,
+    Data,
+    MemoryLoader,
+    SmallNet,
+    assert_equal,
+    make_data,
+    make_training,
+    recipe,
+    state,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 STEPS = 5
 """Training steps of an epoch of `make_data`."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def state(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in network.state_dict().items() if isinstance(value, Tensor)}
-
-
-def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
 
 
 def whole(tmp_path: Path, **settings) -> dict[str, Tensor]:
@@ -57,7 +54,7 @@ def resumed(path: Path, folder: Path | None = None, **settings):
     """A training resumed from a checkpoint."""
 
     def prepare(network, optimizer, progress, fabric) -> None:
-        progress.restore(checkpoints.resume(path, fabric, network, optimizer), path)
+        progress.restore(loading.resume(open_source(path), fabric, network, optimizer), path)
 
     return make_training(
         folder or path.parent, recipe(**{**settings, "seed": settings.get("seed", 0)}), prepare=prepare
@@ -179,7 +176,7 @@ def test_best_is_the_epoch_of_highest_accuracy_on_the_validation_images(tmp_path
     best = checkpoints.read(tmp_path / "best.pt")
     assert best["progress"]["epoch"] == training.progress.best["epoch"]
     network = SmallNet()
-    checkpoints.load_weights(tmp_path / "best.pt", network)
+    loading.load_weights(open_source(tmp_path / "best.pt"), network)
     scores = evaluate(training.fabric, network, data.validation.epoch(0))
     assert scores.top1 == max(accuracies)
 
@@ -238,74 +235,6 @@ def test_without_a_checkpoint_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as raised:
         make_training(tmp_path, network=Explodes(0)).run()
     assert "checkpoint" not in str(raised.value)
-
-
-def one_update(network: nn.Module, batch: Batch, **settings) -> dict[str, Tensor]:
-    """Weights after one plain SGD step of the loop on a batch."""
-    experiment = recipe(momentum=0, weight_decay=0, lr=1.0, **settings)
-    training = make_training(None, experiment, network=network)
-    training.module.train()
-    training.update(batch, lr=1.0)
-    return state(network)
-
-
-def make_batch() -> Batch:
-    return next(make_data().train.epoch(0))
-
-
-def plain_net() -> nn.Module:
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
-
-
-def test_the_gradient_is_that_of_the_mean_over_the_batch() -> None:
-    network, batch = plain_net(), make_batch()
-    F.cross_entropy(network(batch.images), batch.labels).backward()
-    expected = network[1].weight.detach() - network[1].weight.grad
-    found = one_update(plain_net(), batch)["1.weight"]
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
-
-
-def test_label_smoothing_spreads_a_share_of_the_target() -> None:
-    network, batch = plain_net(), make_batch()
-    target = 0.8 * F.one_hot(batch.labels, 4) + 0.2 / 4
-    (-(target * network(batch.images).log_softmax(1)).sum(1).mean()).backward()
-    expected = network[1].weight.detach() - network[1].weight.grad
-    found = one_update(plain_net(), batch, label_smoothing=0.2)["1.weight"]
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
-
-
-def test_clipping_bounds_the_norm_of_the_whole_gradient() -> None:
-    batch = make_batch()
-    start = state(plain_net())
-    free, clipped = one_update(plain_net(), batch), one_update(plain_net(), batch, clip_grad_norm=0.01)
-
-    def norm(after: dict[str, Tensor]) -> float:
-        return math.sqrt(sum((after[name] - start[name]).square().sum().item() for name in start))
-
-    assert norm(free) > 0.1
-    assert norm(clipped) == pytest.approx(0.01, rel=1e-3)
-    generous = one_update(plain_net(), batch, clip_grad_norm=100.0)
-    torch.testing.assert_close(generous["1.weight"], free["1.weight"])
-
-
-def test_bf16_trains_in_bf16_and_keeps_full_weights() -> None:
-    from lightning_fabric import Fabric
-
-    seen = []
-
-    class Spy(nn.Linear):
-        def forward(self, x: Tensor) -> Tensor:
-            y = super().forward(x)
-            seen.append(y.dtype)
-            return y
-
-    network = nn.Sequential(nn.Flatten(), Spy(16, 4))
-    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
-    training = make_training(None, recipe(num_epochs=1), network=network, fabric=fabric)
-    training.run()
-    assert set(seen) == {torch.bfloat16}
-    assert network[1].weight.dtype == torch.float32
 
 
 def test_the_record_of_an_epoch(tmp_path: Path) -> None:

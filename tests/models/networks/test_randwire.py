@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from functools import partial
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.networks.random_graphs import StageGraph, complete, draw_stages
-from models.networks.randwire import REGIMES, RandWire, learned_layout, make_regime, random_stages
+from models.networks.randwire import RandWire, learned_layout
+from models.networks.randwire_regimes import REGIMES, make_regime, random_stages
 from models.networks.shared_states import dropout, keep_mask
+from models.wirings.registry import make_wiring
 
 
 def network(regime, seed=0, graph=("ws", (32, 4, 0.75)), classes=10, in_channels=3, wiring=None, **changes):
@@ -53,7 +56,11 @@ def test_published_sizes_on_imagenet(regime, channels, parameters, multiply_adds
 
 @pytest.mark.parametrize(
     ("regime", "channels", "classes", "millions"),
-    [("my_small_regime", 78, 10, 1.2), ("my_regime", 109, 100, 8.2), ("my_regime", 78, 100, 4.4)],
+    [
+        ("tensorflow_small_cifar", 78, 10, 1.2),
+        ("tensorflow_regular_cifar", 109, 100, 8.2),
+        ("tensorflow_regular_cifar", 78, 100, 4.4),
+    ],
 )
 def test_published_sizes_on_cifar(regime, channels, classes, millions):
     with torch.device("meta"):
@@ -80,10 +87,10 @@ def test_every_regime_trains(regime, graph):
 @pytest.mark.parametrize(
     ("regime", "subsample", "sides"),
     [
-        ("my_small_regime", None, [32, 32, 16, 8]),
-        ("my_small_regime", True, [16, 16, 8, 4]),
-        ("small_regime", None, [32, 16, 8, 4]),
-        ("my_regime", None, [32, 16, 8, 4]),
+        ("tensorflow_small_cifar", None, [32, 32, 16, 8]),
+        ("tensorflow_small_cifar", True, [16, 16, 8, 4]),
+        ("tensorflow_small", None, [32, 16, 8, 4]),
+        ("tensorflow_regular_cifar", None, [32, 16, 8, 4]),
         ("mnist", None, [32, 32, 16, 8]),
     ],
 )
@@ -98,14 +105,14 @@ def test_strides(regime, subsample, sides):
 
 
 def test_options_of_the_regimes():
-    assert len(network("small_regime").conv1) == 1, "no BN behind the stem at stride 1"
-    assert len(network("small_regime", init_subsample=True).conv1) == 2
+    assert len(network("tensorflow_small").conv1) == 1, "no BN behind the stem at stride 1"
+    assert len(network("tensorflow_small", init_subsample=True).conv1) == 2
     assert network("regular", stages=3).graphs[0].nodes == 16
     assert network("small", separable=True).conv1[0].pointwise.bias is None
     stage = network("mnist", graph=("ws", (8, 4, 0.75)), channels=8).stages[1]
     widths = [node.norm.num_features for node in stage.nodes]
     assert {v for v, width in enumerate(widths) if width == 16} == set(stage.graph.outputs)
-    with pytest.raises(ValueError, match=r"no regime 'large'; there are small, regular, small_regime"):
+    with pytest.raises(ValueError, match=r"no regime 'large'; there are small, regular, tensorflow_small"):
         make_regime("large")
     with pytest.raises(ValueError, match="no random stage"):
         network("small", stages=2)
@@ -131,7 +138,7 @@ def by_hand(stage, x):
 @pytest.mark.parametrize("node_inputs", ["predecessors", "ancestors"])
 @pytest.mark.parametrize("stage_output", ["mean", "sum"])
 def test_a_stage_is_what_its_graph_says(node_inputs, stage_output):
-    net = network("my_small_regime", graph=("er", (9, 0.4)), channels=4, dropout=0.0, node_inputs=node_inputs,
+    net = network("tensorflow_small_cifar", graph=("er", (9, 0.4)), channels=4, dropout=0.0, node_inputs=node_inputs,
                   stage_output=stage_output).double()  # fmt: skip
     stage = net.stages[0]
     nn.init.normal_(stage.edge_weight)
@@ -162,15 +169,15 @@ def gradients(net, x, execution):
 @pytest.mark.parametrize(
     ("regime", "graph", "wiring", "changes"),
     [
-        ("my_small_regime", ("ws", (16, 4, 0.75)), None, {}),
-        ("my_small_regime", ("ws", (16, 4, 0.75)), None, {"node_inputs": "predecessors", "drop_edge": 0.3}),
-        ("my_small_regime", ("ba", (16, 5)), None, {"drop_edge": 0.3}),
+        ("tensorflow_small_cifar", ("ws", (16, 4, 0.75)), None, {}),
+        ("tensorflow_small_cifar", ("ws", (16, 4, 0.75)), None, {"node_inputs": "predecessors", "drop_edge": 0.3}),
+        ("tensorflow_small_cifar", ("ba", (16, 5)), None, {"drop_edge": 0.3}),
         ("small", ("er", (2, 0.5)), None, {}),
         ("small", ("er", (1, 0.5)), None, {}),
         ("regular", ("ws", (16, 4, 0.75)), None, {"stages": 3}),
         ("mnist", ("ws", (16, 4, 0.75)), None, {}),
-        ("small", ("complete", (12, 3, 3)), ("dnw", 0.8, 0.95), {"dropout": 0.1}),
-        ("small", ("complete", (12, 3, 3)), ("td", 0.8, 0.5), {}),
+        ("small", ("complete", (12, 3, 3)), partial(make_wiring, "dnw", prune_rate=0.8), {"dropout": 0.1}),
+        ("small", ("complete", (12, 3, 3)), partial(make_wiring, "td", prune_rate=0.8, rho=0.5), {}),
     ],
 )
 def test_shared_buffer_gives_the_outputs_and_gradients_of_node_by_node(regime, graph, wiring, changes):
@@ -183,7 +190,7 @@ def test_shared_buffer_gives_the_outputs_and_gradients_of_node_by_node(regime, g
 
 
 def test_gradients_node_by_node_are_those_of_finite_differences():
-    net = network("my_small_regime", graph=("ws", (6, 4, 0.5)), channels=2, dropout=0.0).double()
+    net = network("tensorflow_small_cifar", graph=("ws", (6, 4, 0.5)), channels=2, dropout=0.0).double()
     stage = net.stages[0]
     stage.execution = "node"
     nn.init.normal_(stage.edge_weight)
@@ -250,7 +257,7 @@ def test_dropout_keeps_the_mean_and_its_rate():
 
 
 def test_evaluation_equals_the_shared_form_and_frees_what_is_not_needed():
-    net = network("my_small_regime", graph=("ws", (8, 4, 0.75)), channels=4).eval()
+    net = network("tensorflow_small_cifar", graph=("ws", (8, 4, 0.75)), channels=4).eval()
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         alone = net(x)
@@ -260,7 +267,11 @@ def test_evaluation_equals_the_shared_form_and_frees_what_is_not_needed():
 @pytest.mark.parametrize("prune_rate", [0.7, 0.97])
 def test_evaluation_takes_acting_edges_alone(prune_rate, monkeypatch):
     net = network(
-        "small", graph=("complete", (12, 3, 3)), wiring=("dnw", prune_rate, 0.95), stages=3, channels=4
+        "small",
+        graph=("complete", (12, 3, 3)),
+        wiring=partial(make_wiring, "dnw", prune_rate=prune_rate),
+        stages=3,
+        channels=4,
     ).eval()
     x = torch.randn(2, 3, 32, 32)
     expected = net(x).detach()
@@ -284,7 +295,13 @@ def test_weights_of_another_graph_are_refused():
 
 
 def test_learned_edges_keep_their_budget_and_swap():
-    net = network("small", graph=("complete", (32, 6, 5)), stages=3, channels=4, wiring=("dnw", 0.9375, 0.95))
+    net = network(
+        "small",
+        graph=("complete", (32, 6, 5)),
+        stages=3,
+        channels=4,
+        wiring=partial(make_wiring, "dnw", prune_rate=0.9375),
+    )
     wired = net.stages[0].wired
     assert wired.wiring.kept == 64
     assert int((net.stages[0]._weight_matrix(1) != 0).sum()) == 64
@@ -303,11 +320,11 @@ def test_learned_edges_keep_their_budget_and_swap():
 def test_learned_edges_need_a_complete_graph_and_predecessors():
     assert learned_layout(complete(32)).possible == 496
     with pytest.raises(ValueError, match="complete graph"):
-        network("small", stages=3, wiring=("dnw", 0.5, 0.95))
+        network("small", stages=3, wiring=partial(make_wiring, "dnw", prune_rate=0.5))
     with pytest.raises(ValueError, match="1 node has none"):
-        network("small", stages=3, graph=("complete", (1,)), wiring=("dnw", 0.5, 0.95))
+        network("small", stages=3, graph=("complete", (1,)), wiring=partial(make_wiring, "dnw", prune_rate=0.5))
     with pytest.raises(ValueError, match="ancestors"):
-        network("small_regime", graph=("complete", (8,)), wiring=("dnw", 0.5, 0.95))
+        network("tensorflow_small", graph=("complete", (8,)), wiring=partial(make_wiring, "dnw", prune_rate=0.5))
 
 
 def test_evaluation_exports(tmp_path):

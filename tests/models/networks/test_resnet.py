@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.resnet import ResidualNetwork, SamePad, resnet, resnext, wrn
+from models.networks.resnet import ResidualNetwork, resnet, resnext, wrn
 
 # name: factory, arguments, parameters as published (in millions, rounded as there), parameters
 SIZES = {
@@ -126,31 +126,6 @@ def test_agrees_with_the_network_written_out(name: str, v2: bool, activated: set
     ours = network.eval()(images)
     theirs = _written_out(network, images, v2=v2, activated=activated)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("side", [8, 9])
-def test_same_padding_of_tensorflow(side: int):
-    images = torch.randn(1, 1, side, side)
-    padded = SamePad(3, 2)(images)
-    pads = (0, 1, 0, 1) if side % 2 == 0 else (1, 1, 1, 1)
-    assert torch.equal(padded, F.pad(images, pads))
-    assert F.conv2d(padded, torch.zeros(1, 1, 3, 3), stride=2).shape[-1] == (side + 1) // 2
-
-
-def test_padding_is_of_strided_convs_alone():
-    network = resnet(depth=8, shortcut="B", padding="same_tensorflow")
-    pads = [(name, module.kernel) for name, module in network.named_modules() if isinstance(module, SamePad)]
-    assert pads == [("layer2.0.pads.0", 3), ("layer3.0.pads.0", 3)]
-    assert network.state_dict().keys() == resnet(depth=8, shortcut="B").state_dict().keys()
-
-
-def test_shortcut_a_puts_its_zeros_where_it_says():
-    images = torch.ones(1, 4, 4, 4)
-    end = resnet(depth=8, width_mult=0.25).layer2[0].shortcut(images)
-    both = resnet(depth=8, width_mult=0.25, shortcut="A_both").layer2[0].shortcut(images)
-    assert end[0, :, 0, 0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
-    assert both[0, :, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
-    assert end.shape == both.shape == (1, 8, 2, 2)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -47,7 +47,7 @@ def tiny(name: str, prune_rate: float = 0.9) -> nn.Module:
             name,
             classes=10,
             image_size=24,
-            graph="dnw",
+            wiring="dnw",
             prune_rate=prune_rate,
             dim=88,
             downsample_dim=8,

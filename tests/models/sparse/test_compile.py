@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from models.native.library import NoCompilerError
-from models.sparse import EngineError, compile_graph
-from models.sparse import compile as compile_module
+from models.sparse import compile_graph, makers
+from models.sparse.compiled import MOST_SIZES
+from models.sparse.equality import relative_difference
 from tests.models.sparse.networks import mobilenet, shake, tiny, wire, wired_inside
 
 NETWORKS = {
@@ -32,7 +31,7 @@ def need(engine: str) -> None:
 
 def difference(network: nn.Module, compiled: nn.Module, images: torch.Tensor) -> float:
     with torch.no_grad():
-        return compile_module.relative_difference(compiled(images), network(images))
+        return relative_difference(compiled(images), network(images))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -59,9 +58,7 @@ def test_continuous_time(engine: str, in_place: bool):
     state = compiled.start(images)
     (weight,) = network.step.graph()
     with torch.no_grad():
-        assert (
-            compile_module.relative_difference(compiled.step(state.clone(), None), network.step(state, weight)) < 1e-4
-        )
+        assert relative_difference(compiled.step(state.clone(), None), network.step(state, weight)) < 1e-4
 
 
 @pytest.mark.parametrize("engine", ["pruned", "native"])
@@ -137,51 +134,16 @@ def test_a_stage_without_edges_is_a_clear_error(stage: int):
         compile_graph(network)
 
 
-def test_the_check_names_the_stage_that_is_wrong(monkeypatch: pytest.MonkeyPatch):
-    real = compile_module.channel_graphs
-
-    def wrong(network: nn.Module) -> dict:
-        (graph,) = real(network).values()
-        levels = list(graph.levels)
-        i = next(i for i, level in enumerate(levels) if level.stage == "layers.1.graph")
-        levels[i] = replace(levels[i], edges=replace(levels[i].edges, weight=levels[i].edges.weight * 1.1))
-        return {"": replace(graph, levels=tuple(levels))}
-
-    monkeypatch.setattr(compile_module, "channel_graphs", wrong)
-    with pytest.raises(EngineError, match=r"pruned differs .* from stage layers\.1\.graph on"):
-        compile_graph(mobilenet(), "pruned")
-    compile_graph(mobilenet(), "pruned", check=False)
-
-
-def test_the_check_finds_a_wrong_engine(monkeypatch: pytest.MonkeyPatch):
-    real = compile_module.PrunedGraph
-
-    def wrong(graph) -> nn.Module:
-        engine = real(graph)
-        for level in engine.levels:
-            if level.weight.shape[1] > 20:  # the last stage and the classifier
-                level.bias += 1
-        return engine
-
-    monkeypatch.setattr(compile_module, "PrunedGraph", wrong)
-    with pytest.raises(EngineError, match=r"from stage layers\.2\.graph on"):
-        compile_graph(mobilenet(), "pruned")
-
-
-def test_the_check_finds_values_that_are_no_numbers():
-    assert compile_module.relative_difference(torch.tensor([float("nan")]), torch.ones(1)) == np.inf
-
-
 def test_auto_takes_one_that_runs_here():
     compiled = compile_graph(mobilenet(), "auto", threads=1)
     assert compiled.engine in ("native", "csr", "pruned")
 
 
 def test_without_a_compiler_csr_takes_over(monkeypatch: pytest.MonkeyPatch):
-    def none() -> None:
+    def no_compiler(*_) -> None:
         raise NoCompilerError("There is no C++ compiler (c++) here.")
 
-    monkeypatch.setattr(compile_module, "load_kernel", none)
+    monkeypatch.setattr(makers, "load_kernel", no_compiler)
     with pytest.warns(UserWarning, match="no C.. compiler .* csr takes the place"):
         assert compile_graph(mobilenet(), "native").engine == "csr"
     with pytest.warns(UserWarning, match="native is left out"):
@@ -315,26 +277,12 @@ def test_linear_layers_over_more_dimensions(engine: str):
     assert difference(network, compiled, torch.randn(2, 3, 16, 16)) < 1e-4
 
 
-def test_the_check_names_the_wired_layer_that_is_wrong(monkeypatch: pytest.MonkeyPatch):
-    real = compile_module.PrunedGraph
-
-    def wrong(graph) -> nn.Module:
-        engine = real(graph)
-        if graph.levels[-1].nodes == 24:
-            engine.levels[-1].bias += 1
-        return engine
-
-    monkeypatch.setattr(compile_module, "PrunedGraph", wrong)
-    with pytest.raises(EngineError, match="from stage 6 on"):
-        compile_graph(wired_inside(), "pruned", image_size=21)
-
-
 def test_engines_of_the_last_few_sizes_are_kept():
     network = mobilenet()
     compiled = compile_graph(network, "native", threads=1)
-    for size in range(33, 33 + 2 * compile_module.MOST_SIZES):
+    for size in range(33, 33 + 2 * MOST_SIZES):
         assert difference(network, compiled, torch.randn(1, 3, size, size)) < 1e-4
-    assert len(compiled.sizes) == compile_module.MOST_SIZES
+    assert len(compiled.sizes) == MOST_SIZES
 
 
 def test_odd_arguments_are_told():

@@ -7,7 +7,7 @@ from torch import nn
 
 from models.networks.mobilenetv1_like import WiredLinear
 from models.sparse import channel_graph, channel_graphs
-from models.sparse.graph import run
+from models.sparse.graph import compute_planes
 from tests.models.sparse.networks import mobilenet, shake, tiny, wire, wired_inside
 
 WHOLE = {
@@ -33,7 +33,7 @@ def test_the_graph_computes_what_the_network_computes(name: str):
     with torch.no_grad():
         logits = network(images).numpy()
     for image, expected in zip(images.numpy(), logits, strict=True):
-        found = run(graph, image)[-1][:, 0, 0]
+        found = compute_planes(graph, image)[-1][:, 0, 0]
         np.testing.assert_allclose(found, expected, atol=1e-5 * abs(expected).max())
 
 
@@ -64,7 +64,9 @@ def test_a_norm_of_weight_zero_cuts_its_node_off():
     image = torch.randn(1, 3, 20, 20)
     with torch.no_grad():
         expected = network(image)[0].numpy()
-    np.testing.assert_allclose(run(graph.pruned((20, 20)), image[0].numpy())[-1][:, 0, 0], expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        compute_planes(graph.pruned((20, 20)), image[0].numpy())[-1][:, 0, 0], expected, rtol=1e-4
+    )
 
 
 def test_the_derivative_of_the_continuous_network():
@@ -75,7 +77,7 @@ def test_the_derivative_of_the_continuous_network():
     with torch.no_grad():
         (weight,) = network.step.graph()
         expected = network.step(state.clone(), weight)[0].numpy()
-    np.testing.assert_allclose(run(graphs["step"], state[0].numpy())[-1], expected, atol=1e-5)
+    np.testing.assert_allclose(compute_planes(graphs["step"], state[0].numpy())[-1], expected, atol=1e-5)
     assert [len(level.channels) for level in graphs["step"].pruned((6, 6)).levels] == [88, 88, 88]
     with pytest.raises(ValueError, match="downsample, step"):
         channel_graph(network)
@@ -97,17 +99,19 @@ def test_a_wired_convolution(layer: nn.Module):
     image = torch.randn(1, 6, 11, 12)
     with torch.no_grad():
         expected = layer(image)[0].numpy()
-    np.testing.assert_allclose(run(graph, image[0].numpy())[-1], expected, atol=1e-5)
+    np.testing.assert_allclose(compute_planes(graph, image[0].numpy())[-1], expected, atol=1e-5)
 
 
 def test_wired_linear_layers():
     torch.manual_seed(0)
-    for layer in (wire(nn.Linear(20, 7), 0.8), WiredLinear(20, 7, "dnw", 0.8, 0.95)):
+    for layer in (wire(nn.Linear(20, 7), 0.8), WiredLinear(20, 7, "dnw", 0.8)):
         graph = channel_graph(layer.eval())
         values = torch.randn(20)
         with torch.no_grad():
             expected = layer(values[None])[0].numpy()
-        np.testing.assert_allclose(run(graph, values.numpy()[:, None, None])[-1][:, 0, 0], expected, atol=1e-6)
+        np.testing.assert_allclose(
+            compute_planes(graph, values.numpy()[:, None, None])[-1][:, 0, 0], expected, atol=1e-6
+        )
 
 
 def test_parts_of_a_dense_network():

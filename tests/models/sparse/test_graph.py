@@ -8,9 +8,9 @@ from models.sparse.graph import (
     Depthwise,
     Edges,
     Level,
-    convolve_planes,
-    run,
+    compute_planes,
 )
+from models.sparse.planes import convolve_planes
 from tests.models.sparse.random_graphs import random_graph
 
 
@@ -37,20 +37,6 @@ def chain(first: np.ndarray, second: np.ndarray, bias: np.ndarray | None = None)
             ),
         )
     )
-
-
-def test_dense_edges_come_back():
-    weight = np.array([[0, 1, 2], [0, 0, 0], [3, 0, -4]], np.float32)
-    edges = Edges.from_dense(weight)
-    assert edges.count == 4
-    assert edges.rows.tolist() == [0, 0, 2, 2]
-    np.testing.assert_array_equal(edges.dense()[:, :, 0, 0], weight)
-
-
-def test_select_numbers_anew():
-    weight = np.array([[1, 2, 0], [0, 3, 4], [5, 0, 6]], np.float32)
-    part = Edges.from_dense(weight).select(np.array([True, False, True]), np.array([True, False, True]))
-    np.testing.assert_array_equal(part.dense()[:, :, 0, 0], [[1, 0], [5, 6]])
 
 
 def test_convolution_of_planes_by_hand():
@@ -84,7 +70,7 @@ def test_constant_node_becomes_a_bias_where_its_border_shows_as_a_plane():
     assert constant.planes[0, 2, 2] == 2 * 3 * 45
     assert constant.planes[0, 0, 0] == 2 * 3 * (5 + 6 + 8 + 9)
     image = np.random.default_rng(0).standard_normal((2, 4, 5))
-    np.testing.assert_allclose(run(pruned, image)[-1], run(graph, image)[-1], rtol=1e-6)
+    np.testing.assert_allclose(compute_planes(pruned, image)[-1], compute_planes(graph, image)[-1], rtol=1e-6)
 
 
 def test_constant_of_zero_vanishes():
@@ -113,7 +99,7 @@ def test_pruning_keeps_the_function(seed: int):
     graph, size = random_graph(seed)
     image = np.random.default_rng(seed).standard_normal((graph.levels[0].nodes, *size))
     pruned = graph.pruned(size)
-    whole, rest = run(graph, image)[-1], run(pruned, image)[-1]
+    whole, rest = compute_planes(graph, image)[-1], compute_planes(pruned, image)[-1]
     np.testing.assert_allclose(rest, whole, atol=1e-5 * abs(whole).max())
     inner = pruned.liveness[1:-1]
     assert all(alive.live.all() for alive in inner)

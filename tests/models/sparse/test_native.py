@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from models.native import library
-from models.sparse.graph import ChannelGraph, Depthwise, Edges, Level, run
+from models.sparse.graph import ChannelGraph, Depthwise, Edges, Level, compute_planes
 from models.sparse.native import NativeGraph
 from tests.models.sparse.random_graphs import random_graph
 
@@ -30,7 +30,7 @@ X86 = platform.machine() in ("x86_64", "AMD64")
 def agree(graph: ChannelGraph, size: tuple[int, int], seed: int, flags: tuple[str, ...] = library.FLAGS) -> None:
     """The kernel against the plain run, for batches and numbers of threads that leave remainders."""
     images = np.random.default_rng(seed).standard_normal((5, graph.levels[0].nodes, *size)).astype(np.float32)
-    expected = np.stack([run(graph, image)[-1] for image in images])
+    expected = np.stack([compute_planes(graph, image)[-1] for image in images])
     expected = expected[:, :, 0, 0] if graph.flat else expected
     results = []
     for threads in (1, 2, 3):
@@ -74,7 +74,7 @@ def test_rows_that_see_nothing_but_padding():
     image = draw.standard_normal((2, 6, 40)).astype(np.float32)
     engine = NativeGraph(graph.pruned((6, 40)), (6, 40), threads=3)
     found = engine(torch.from_numpy(image[None]))  # the first image, before any other has filled the rows
-    np.testing.assert_allclose(found[0], run(graph, image)[-1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[0], compute_planes(graph, image)[-1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (14, 14), (28, 29), (56, 56), (113, 57), (112, 112)])

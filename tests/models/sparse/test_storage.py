@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.sparse.graph import ChannelGraph, run
+from models.sparse.graph import ChannelGraph, compute_planes
 from models.sparse.storage import load, save, validate
 from tests.models.sparse.random_graphs import random_graph
 
@@ -20,7 +20,7 @@ def test_a_graph_comes_back_whole(seed: int, tmp_path: Path):
         save(stored, tmp_path / "graph.npz")
         back = load(tmp_path / "graph.npz")
         image = np.random.default_rng(seed).standard_normal((graph.levels[0].nodes, *size))
-        np.testing.assert_array_equal(run(back, image)[-1], run(stored, image)[-1])
+        np.testing.assert_array_equal(compute_planes(back, image)[-1], compute_planes(stored, image)[-1])
         assert (back.flat, back.image_size, back.kept) == (stored.flat, stored.image_size, stored.kept)
         assert [level.name for level in back.levels] == [level.name for level in stored.levels]
 

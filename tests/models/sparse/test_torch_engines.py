@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.sparse.graph import run
+from models.sparse.graph import compute_planes
 from models.sparse.torch_engines import CudaGraphs, PrunedGraph, csr_graph, dgl_graph
 from tests.models.sparse.random_graphs import random_graph
 
@@ -27,7 +27,7 @@ def test_random_graphs(engine: str, seed: int):
     images = np.random.default_rng(seed).standard_normal((3, graph.levels[0].nodes, *size)).astype(np.float32)
     found = ENGINES[engine](graph.pruned(size))(torch.from_numpy(images)).numpy()
     for image, result in zip(images, found, strict=True):
-        expected = run(graph, image)[-1]
+        expected = compute_planes(graph, image)[-1]
         expected = expected[:, 0, 0] if graph.flat else expected
         np.testing.assert_allclose(result, expected, atol=1e-5 * abs(expected).max())
 
@@ -36,7 +36,7 @@ def test_random_graphs(engine: str, seed: int):
 def test_pruned_in_other_precisions(dtype: torch.dtype):
     graph, size = random_graph(1)
     image = np.random.default_rng(1).standard_normal((1, graph.levels[0].nodes, *size))
-    expected = run(graph, image[0])[-1].reshape(-1)
+    expected = compute_planes(graph, image[0])[-1].reshape(-1)
     result = PrunedGraph(graph.pruned(size)).to(dtype)(torch.from_numpy(image).to(dtype))
     assert result.dtype == dtype
     tolerance = 3e-2 if dtype == torch.bfloat16 else 1e-5

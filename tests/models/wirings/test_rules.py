@@ -15,9 +15,9 @@ from models.wirings.selection import keep_largest
 LAYOUT = stage_layout(4, 8, 3)
 
 
-def graph(name: str, prune_rate: float = 0.8, layout: EdgeLayout = LAYOUT, rho: float = 0.5) -> Graph:
+def graph(name: str, prune_rate: float = 0.8, layout: EdgeLayout = LAYOUT, **options: float) -> Graph:
     torch.manual_seed(0)
-    return Graph(layout, make_wiring(name, layout, prune_rate, rho))
+    return Graph(layout, make_wiring(name, layout, prune_rate, **options))
 
 
 def effective(g: Graph) -> torch.Tensor:
@@ -139,7 +139,7 @@ def test_targeted_dropout_drops_weak_edges_with_probability_rho_and_keeps_signs(
 
 
 def test_rho_gamma_is_the_prune_rate_of_the_graph():
-    assert make_wiring("td", LAYOUT, 0.75, "gamma").rho == 0.75
+    assert make_wiring("td", LAYOUT, 0.75, rho="gamma").rho == 0.75
 
 
 def test_regular_targeted_dropout_chooses_in_each_row():
@@ -184,7 +184,7 @@ def test_fewer_active_edges_are_evaluated_but_training_takes_the_whole_budget():
 def test_evaluation_chooses_once_and_again_after_the_weights_change(monkeypatch):
     g = graph("dnw").eval()
     calls = []
-    monkeypatch.setattr("models.wirings.rules.keep_largest", lambda w, k: calls.append(k) or keep_largest(w, k))
+    monkeypatch.setattr("models.wirings.learned.keep_largest", lambda w, k: calls.append(k) or keep_largest(w, k))
     with torch.no_grad():
         first, again = effective(g), effective(g)
     assert first.equal(again)

@@ -257,10 +257,10 @@ def test_fine_tune_is_fixed_to_the_trained_weights():
         ({"budget": "local"}, "no budget 'local'"),
         ({"skip": ("4",)}, "called '4'"),
         ({"skip": ("*",)}, "left to wire"),
-        ({"interval": 3}, "no such option"),
-        ({"rule": "set", "fraction": 2.0}, r"\[0, 1\]"),
-        ({"rule": "rigl", "interval": 0}, "1 or more"),
-        ({"rule": "gradual_magnitude", "begin": 0.9}, "begins"),
+        ({"interval": 3}, "takes no option interval; it is one of gradual_magnitude, set, rigl"),
+        ({"rule": "set", "fraction": 2.0}, "fraction must be a number, above 0 and at most 1, not 2.0"),
+        ({"rule": "rigl", "interval": 0}, "interval must be a whole number, at least 1, not 0"),
+        ({"rule": "gradual_magnitude", "begin": 0.9}, "begin must be below end"),
     ],
 )
 def test_what_cannot_be_is_said_and_changes_nothing(arguments: dict, word: str):

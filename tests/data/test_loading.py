@@ -9,6 +9,8 @@ import data
 def test_a_name_that_is_no_set_is_refused_with_the_names(tmp_path):
     with pytest.raises(ValueError, match="no data set cifar1: its name is one of digits, cifar10, cifar100"):
         data.load("cifar1", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"one of digits, .*, or that of a folder in a data directory: give"):
+        data.load("cifar1")
 
 
 @pytest.mark.parametrize(

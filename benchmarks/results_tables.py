@@ -1,0 +1,152 @@
+"""The tables of docs/results.md, each from one JSON file of measured figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.results_page import Figures
+
+ENGINES = {"dense": "dense", "pruned": "pruned", "dgl": "DGL", "csr": "csr", "onnx": "ONNX, pruned"}
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def spread(values: Sequence[float], form: str = ".1f") -> str:
+    """Mean and standard deviation of one value a seed."""
+    if len(values) == 1:
+        return format(values[0], form)
+    return f"{statistics.mean(values):{form}} ± {statistics.stdev(values):{form}}"
+
+
+def engines(figures: Figures) -> str:
+    """Milliseconds of the native engine, and how many times as long the others take."""
+    heads = ["wiring", "threads", "batch", "native, ms", *ENGINES.values(), "ONNX, equal accuracy", "of the peak"]
+    rows = []
+    for cell in figures.value("evaluate/cells"):
+        size = cell["image_size"]
+        ratios = {name: ratio["median"] for name, ratio in cell["ratio_to_native"].items()}
+        rows.append(
+            [
+                cell["wiring"] if size == 224 else f"{cell['wiring']}, {size}x{size}",
+                str(cell["threads"]),
+                str(cell["batch"]),
+                f"{cell['milliseconds']['native']['median']:.2f}",
+                *(f"{ratios[name]:.1f}" if name in ratios else "" for name in ENGINES),
+                f"{ratios['onnx equal']:.2f}" if "onnx equal" in ratios else "",
+                f"{100 * cell['share_of_peak']['median']:.0f} %",
+            ]
+        )
+    return table(heads, rows)
+
+
+def missed_aims(figures: Figures) -> str:
+    """The cells in which the native engine is not as many times as fast as was aimed at."""
+    rows = []
+    for said in figures.value("evaluate/aims"):
+        for cell in figures.value("evaluate/cells"):
+            aims = said.get("batches", said["wirings"]) if cell["batch"] > 1 else said["wirings"]
+            aim = aims.get(cell["wiring"]) if cell["image_size"] == 224 else None
+            ratio = cell["ratio_to_native"].get(said["column"], {}).get("median")
+            if aim is None or ratio is None or ratio >= aim:
+                continue
+            name = {**ENGINES, "onnx equal": "ONNX, equal accuracy"}[said["column"]]
+            where = [cell["wiring"], str(cell["threads"]), str(cell["batch"])]
+            rows.append([name, *where, f"{aim:g}", f"{ratio:.2f}"])
+    return table(["against", "wiring", "threads", "batch", "aim", "reached"], rows) if rows else "Every aim is reached."
+
+
+def built(figures: Figures) -> str:
+    """What the networks of the comparison cost, and what it takes to build the native engine for them."""
+    rows = []
+    for network in figures.value("evaluate/built"):
+        price = network["columns"]["native"]
+        memory = f"{price['memory_mib']:.0f} MiB" if "memory_mib" in price else ""
+        size = network["image_size"]
+        costs = [f"{network[key]:,}" for key in ("edges", "parameters", "multiply_adds")]
+        rows.append([network["wiring"], f"{size}x{size}", *costs, f"{price['build_s']:.2f} s", memory])
+    heads = ["wiring", "images", "live edges in stages", "parameters", "multiply-adds", "native built in", "memory"]
+    return table(heads, rows)
+
+
+def real_images(figures: Figures) -> str:
+    """Images a second of engines and of the network itself, with how many predictions were near ties."""
+    rows = []
+    for row in figures.value("real_images/rows"):
+        speeds = [f"{row[key]:,}" for key in ("images", "engine_images_per_second", "network_images_per_second")]
+        ties = "" if row["near_ties"] is None else str(row["near_ties"])
+        rows.append([row["network"], row["engine"], *speeds, ties])
+    return table(["network", "engine", "images", "engine, images/s", "network, images/s", "near ties"], rows)
+
+
+def learned_and_random(figures: Figures) -> str:
+    """The tiny static classifier epoch by epoch."""
+    rows = []
+    for run in figures.value("static_cifar10/runs"):
+        top1 = [f"{value:.2f}" for value in run["top1"]]
+        loss = ", ".join(f"{value:.2f}" for value in run["loss"])
+        swapped = ", ".join(f"{edges:,}" for edges in run["swapped"] or [])
+        published = f"{run['published']['top1']} after {run['published']['epochs']} epochs"
+        rows.append([f"`{run['app']}`", ", ".join([*top1[:-1], f"**{top1[-1]}**"]), loss, swapped, published])
+    return table(["experiment", "test top-1 after each epoch", "training loss", "edges swapped", "published"], rows)
+
+
+def rules(figures: Figures) -> str:
+    """Rules at one budget, the best first."""
+    rows = []
+    found = figures.value("rivals/results")
+    for rule, result in sorted(found.items(), key=lambda item: -item[1]["top1"]):
+        edges, note = result["edges"], ""
+        if edges["natural"] is not None:
+            sparse = 100 * (1 - edges["natural"] / edges["possible"])
+            tried = f"the nearest of {len(result['trials'])} trials of a bisection"
+            note = f"{edges['natural']:,} edges ({sparse:.1f} % removed) by itself; the strength is {tried}"
+        rows.append([f"`{rule}`", f"{result['top1']:.2f}", note])
+    return table(["rule", "test top-1", ""], rows)
+
+
+def node_edges(figures: Figures) -> str:
+    """Edges between the nodes of a randomly wired network: drawn, learned, or a lattice."""
+    rows = []
+    for row in figures.value("randwire_budget/rows"):
+        seeds = ", ".join(f"{value:.2f}" for value in row["top1"])
+        rows.append([f"`{row['app']}`: {row['edges_are']}", seeds, spread(row["top1"])])
+    return table(["edges between nodes", "test top-1, a seed each", "mean ± standard deviation"], rows)
+
+
+def published_errors(figures: Figures) -> str:
+    """Published networks, read and evaluated."""
+    rows = [[network, f"{error:.2f} %"] for network, error in figures.value("keras_cifar10/error").items()]
+    return table(["network", "test error"], rows)
+
+
+def trained(figures: Figures) -> str:
+    """Finished trainings, a row an experiment and a number of epochs: mean over seeds."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for run in figures.trained:
+        settings = run["settings"]
+        groups.setdefault((settings["name"], settings["num_epochs"]), []).append(run)
+    rows = [
+        [f"`{name}`", str(epochs), str(len(runs)), spread([run["top1"] for run in runs], ".2f")]
+        for (name, epochs), runs in sorted(groups.items())
+    ]
+    return table(["experiment", "epochs", "seeds", "test top-1"], rows) if rows else "No training is recorded yet."
+
+
+TABLES: dict[str, Callable[[Figures], str]] = {
+    "engines": engines,
+    "missed_aims": missed_aims,
+    "built": built,
+    "real_images": real_images,
+    "learned_and_random": learned_and_random,
+    "rules": rules,
+    "node_edges": node_edges,
+    "published_errors": published_errors,
+    "trained": trained,
+}

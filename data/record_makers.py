@@ -1,0 +1,224 @@
+"""Records of images: made one at a time, from files of photographs, a folder with labels, or any data set."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from data.folders import FolderImages
+from data.record_files import Features
+from data.records import MOST_CLASSES
+from data.sources import Images, MemoryImages
+
+
+class Records(Protocol):
+    """Records made one at a time, by index. Pickled once for each process."""
+
+    def __len__(self) -> int: ...
+
+    def record(self, index: int) -> Features: ...
+
+    def fingerprint(self) -> str:
+        """The same for the same records, wherever they are made from; of others it differs."""
+        ...
+
+
+def raw_record(pixels: np.ndarray, label: int) -> Features:
+    """An image as uint8 [height, width, channels], and its class."""
+    height, width = pixels.shape[:2]
+    return {
+        "height": (height, "int"),
+        "width": (width, "int"),
+        "label": (label, "int"),
+        "image/raw": (np.ascontiguousarray(pixels).tobytes(), "byte"),
+    }
+
+
+def photograph_record(data: bytes, label: int, synset: str, name: str) -> Features:
+    """A photograph as an RGB JPEG in ImageNet's form; `label` counts from 1. Grey JPEGs stay as they are.
+
+    PNG files and CMYK JPEGs, which ImageNet has too, are converted. Raises ValueError where it is no image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+                converted = io.BytesIO()
+                image.convert("RGB").save(converted, "JPEG", quality=100)
+                data = converted.getvalue()
+    except Exception as error:  # each of Pillow's formats has its own ways to fail
+        raise ValueError(f"{name} cannot be read as an image ({error})") from error
+    return {
+        "image/encoded": (data, "byte"),
+        "image/class/label": (label, "int"),
+        "image/class/synset": (synset.encode(), "byte"),
+        "image/height": (height, "int"),
+        "image/width": (width, "int"),
+        "image/channels": (3, "int"),
+        "image/colorspace": (b"RGB", "byte"),
+        "image/format": (b"JPEG", "byte"),
+        "image/filename": (Path(name).name.encode(), "byte"),
+    }
+
+
+def _order(path: Path) -> tuple[int, int, str]:
+    return (0, int(path.stem), "") if path.stem.isdecimal() else (1, 0, path.stem)
+
+
+def label_pairs(image_dir: Path, label_dir: Path) -> list[tuple[Path, int]]:
+    """Each image with the integer that the text file of its name holds, 0.png with 0.txt, numbers in their order.
+
+    Raises FileNotFoundError or ValueError naming the image or label that has no partner, or no integer.
+    """
+    for folder in (image_dir, label_dir):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+    images = sorted(
+        (path for path in image_dir.iterdir() if path.suffix.lower() in IMG_EXTENSIONS and path.name[0] != "."),
+        key=_order,
+    )
+    if not images:
+        raise ValueError(f"{image_dir} has no images")
+    stems: dict[str, Path] = {}
+    for path in images:
+        if path.stem in stems:
+            raise ValueError(
+                f"{stems[path.stem].name} and {path.name} in {image_dir} would share the label {path.stem}.txt"
+            )
+        stems[path.stem] = path
+    for path in sorted(label_dir.glob("*.txt"), key=_order):
+        if path.stem not in stems:
+            raise ValueError(f"the label {path} has no image in {image_dir}")
+    return [(path, _label(label_dir / f"{path.stem}.txt", path)) for path in images]
+
+
+def _label(path: Path, image: Path) -> int:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise ValueError(f"the image {image.name} has no label: there is no {path}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the label {path} is no text") from None
+    if not re.fullmatch("[0-9]{1,6}", text) or int(text) >= MOST_CLASSES:
+        raise ValueError(f"the label {path} must be an integer from 0 to {MOST_CLASSES - 1}, not {text[:40]!r}")
+    return int(text)
+
+
+def labelled_records(pairs: Iterable[tuple[Path, int]]) -> Iterator[Features]:
+    """The raw record of each image and its label. All images get as many channels as the first has, 1 or 3.
+
+    Raises ValueError at an image that cannot be read.
+    """
+    mode = None
+    for path, label in pairs:
+        try:
+            with Image.open(path) as opened:
+                image = _of_eight_bits(opened)
+                mode = mode or ("L" if image.mode in ("1", "L") else "RGB")
+                pixels = np.asarray(image.convert(mode))
+        except Exception as error:  # each of Pillow's formats has its own ways to fail
+            raise ValueError(f"{path} cannot be read as an image ({error})") from error
+        yield raw_record(pixels, label)
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits with its higher 8, where Pillow would clip; others as they are."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Files of photographs, or parts of an archive.
+
+    Attributes:
+        names: of each photograph; where there is no archive, its path.
+        labels: of each, an index of `synsets`.
+        archive: the file that holds them all, at `places` (offset and length of each).
+    """
+
+    names: Sequence[str]
+    labels: Sequence[int]
+    synsets: Sequence[str]
+    archive: Path | None = None
+    places: Sequence[tuple[int, int]] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def fingerprint(self) -> str:
+        """Of name, size and class of each; paths as seen from the folder that holds all of them."""
+        if self.archive is None:
+            root = os.path.commonpath(self.names)
+            names = [os.path.relpath(name, root) for name in self.names]
+            sizes = map(os.path.getsize, self.names)
+        else:
+            names, sizes = self.names, (size for _, size in self.places)
+        digest = hashlib.sha256(json.dumps([*self.synsets]).encode())
+        for photograph in zip(names, sizes, self.labels, strict=True):
+            digest.update(json.dumps(photograph).encode())
+        return digest.hexdigest()
+
+    def record(self, index: int) -> Features:
+        label = self.labels[index]
+        return photograph_record(self._data(index), label + 1, self.synsets[label], self.names[index])
+
+    def _data(self, index: int) -> bytes:
+        if self.archive is None:
+            return Path(self.names[index]).read_bytes()
+        offset, length = self.places[index]
+        with self.archive.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), length, offset)
+
+
+def class_folders(folder: Path) -> Photographs:
+    """The images in <folder>/<class>/. Raises ValueError where a class has none, or there is no class."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    images = FolderImages(folder, 3)
+    return Photographs(images.paths(), images.labels.tolist(), images.class_names)
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """The images of a part of a data set, undistorted, as raw records."""
+
+    images: Images
+
+    def __len__(self) -> int:
+        return len(self.images.labels)
+
+    def fingerprint(self) -> str:
+        """Of labels and pixels; of images that are read one at a time, of their labels and kind."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images.labels))
+        if isinstance(self.images, MemoryImages):
+            digest.update(np.ascontiguousarray(self.images.pixels))
+        digest.update(type(self.images).__name__.encode())
+        return digest.hexdigest()
+
+    def record(self, index: int) -> Features:
+        return raw_record(self._pixels(index).permute(1, 2, 0).numpy(), int(self.images.labels[index]))
+
+    def _pixels(self, index: int) -> Tensor:
+        images = self.images
+        return images.pixels[index] if isinstance(images, MemoryImages) else images.decode(index)
+
+
+def records_of(images: Images) -> Records:
+    """The records of a part of a data set: photographs in class folders as they are, others as raw pixels."""
+    if isinstance(images, FolderImages):
+        return Photographs(images.paths(), images.labels.tolist(), images.class_names)
+    return RawImages(images)

@@ -1,0 +1,70 @@
+"""The settings of one call of the runner on one machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from genutil.settings.field_types import OneOf
+from genutil.settings.section import Count, FilePath, Index, Section
+from models.sparse import engine_names
+
+
+class Machine(Section):
+    """The machine"""
+
+    data_dir: FilePath | None = Field(None, description="folder of the data sets; none: the environment's DATA_DIR")
+    download: bool = Field(True, description="fetch a data set that is absent, where torchvision can")
+    gpus: list[Index] | None = Field(
+        None, description="GPUs to use, [] for the CPU; none: all that there are, or the CPU"
+    )
+    devices: Count = Field(1, description="processes on the CPU")
+    num_nodes: Count = Field(1, description="machines")
+    strategy: Literal["ddp", "dp"] = Field("ddp", description="DistributedDataParallel or DataParallel")
+    threads: Count | None = Field(None, description="CPU threads; none: torch's own choice")
+
+    @model_validator(mode="after")
+    def _fit_machine(self) -> Self:
+        if self.gpus is not None and len(set(self.gpus)) < len(self.gpus):
+            raise ValueError(f"gpus names one twice: {self.gpus}")
+        if self.gpus and self.devices > 1:
+            raise ValueError("devices counts processes on the CPU; give it or gpus, not both")
+        if self.strategy == "dp" and self.num_nodes > 1:
+            raise ValueError("strategy: dp works on one machine; ddp on several")
+        return self
+
+
+class Invocation(Section):
+    """What to do"""
+
+    resume: FilePath | None = Field(
+        None, description="checkpoint to go on from or to evaluate: a file, pretrained:<name> or keras:<prefix>"
+    )
+    init_from: FilePath | None = Field(
+        None, description="checkpoint whose weights to start from; another number of classes is allowed"
+    )
+    evaluate: bool = Field(False, description="evaluate and stop")
+    profile: bool = Field(False, description="profile and stop")
+    skip_profiling: bool = Field(False, description="no profile before training or evaluation")
+    fast_eval: bool = Field(False, description="evaluate at the cost of the live edges")
+    engine: Annotated[str, OneOf(engine_names())] = Field("auto", description="of fast_eval")
+    use_dgl: bool = Field(False, description="the same as engine: dgl")
+    picture: FilePath | None = Field(
+        None, description="file (.png, .svg) for a picture of the network; with profile, nothing else is done"
+    )
+    json_file: FilePath | None = Field(None, alias="json", description="file for all that was printed")
+    skip_error_test: bool = Field(
+        False, description="of several experiments in a file: train without a quick run first"
+    )
+    only_batches: Count | None = Field(None, description="use so many batches of an epoch alone, to try a run out")
+
+    @model_validator(mode="after")
+    def _fit_invocation(self) -> Self:
+        if self.picture and not self.picture.lower().endswith((".png", ".svg")):
+            raise ValueError(f"picture is a file that ends in .png or .svg, not {self.picture}")
+        if self.use_dgl and self.engine not in ("auto", "dgl"):
+            raise ValueError(f"use_dgl is engine: dgl, and engine is {self.engine}: give one of them")
+        if self.resume and self.init_from:
+            raise ValueError("resume goes on with a run and init_from starts another: give one of them")
+        return self

@@ -1,0 +1,43 @@
+"""Settings stated one over the other: by bases, app files, checkpoints and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from genutil.settings.wiring import untaken
+
+GRAPH_SOURCES = {"graph_model", "graph_param", "graph_seed", "graph_files"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one source states.
+
+    Attributes:
+        stated: settings in the words of today.
+        tolerant: options that the wiring does not take are left out. Files of 2019 carried them for any wiring, and
+            settings that a run kept list them all.
+    """
+
+    stated: Mapping[str, Any]
+    tolerant: bool = False
+
+
+def merge(layers: Sequence[Layer]) -> dict[str, Any]:
+    """The settings of all layers, the last on top.
+
+    Graphs that a layer keeps give way to what is stated of graphs above it. Options give way to a wiring that is stated
+    above them and does not take them; in the layer of the wiring or above they stay, and are a mistake.
+    """
+    settings: dict[str, Any] = {}
+    for layer in layers:
+        if not GRAPH_SOURCES.isdisjoint(layer.stated):
+            settings.pop("stage_graphs", None)
+        settings |= layer.stated
+    rule = settings.get("wiring", "complete")
+    chosen = max((index for index, layer in enumerate(layers) if "wiring" in layer.stated), default=0)
+    wrong = {key for i, layer in enumerate(layers) if i >= chosen and not layer.tolerant for key in layer.stated}
+    overruled = set(untaken(str(rule), settings)) - wrong
+    return {key: value for key, value in settings.items() if key not in overruled}

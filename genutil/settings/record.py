@@ -1,0 +1,32 @@
+"""The settings of what is kept of a run."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from pydantic import Field, field_validator
+
+from genutil.settings.section import Count, FilePath, Section
+
+
+class Record(Section):
+    """What is kept of the run"""
+
+    name: str | None = Field(None, description="the run's folder in save_dir and log_dir; none: the app's name")
+    save_dir: FilePath = Field("./checkpoints", description="folder of checkpoints")
+    log_dir: FilePath = Field("./runs", description="folder of logs")
+    checkpoint_interval: Count | None = Field(
+        None, description="epochs between checkpoints that are kept beside last and best; none: no others"
+    )
+    log_interval: Count | None = Field(
+        None, description="steps between training losses in the log; none: those of validations alone"
+    )
+    val_interval: Count | None = Field(None, description="steps between validations; none: one at the end of an epoch")
+    max_eval_steps: Count | None = Field(None, description="steps of a validation, at most; none: all images")
+
+    @field_validator("name")
+    @classmethod
+    def _stay_inside(cls, value: str | None) -> str | None:
+        if value is not None and (PurePath(value).is_absolute() or ".." in PurePath(value).parts):
+            raise ValueError(f"name is a folder inside save_dir and log_dir, not {value!r}")
+        return value

@@ -1,0 +1,83 @@
+"""Runs that are stopped, and runs of several processes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from genutil.cli import command_line
+from genutil.errors import UserError
+from genutil.run import run
+from genutil.saved import checkpoints
+from tests.genutil.parts import assert_equal
+from tests.genutil.runs import command, environment, tiny, wait_for, weights
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_printed_command_goes_on(tmp_path: Path) -> None:
+    whole = run(tiny(tmp_path / "whole", num_epochs=30))
+    process = subprocess.Popen(
+        command(tmp_path, num_epochs=30), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    last = tmp_path / "checkpoints" / "tiny" / "last.pt"
+    wait_for(last, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "Stopping as soon as" in err
+    progress = checkpoints.read(last)["progress"]
+    assert 1 <= progress["epoch"] < 30
+    stopped, words = out.split("Go on with:\n")
+    assert "Stopped after" in stopped
+    words = shlex.split(words)
+    assert words[:2] == ["python", "runner.py"]
+    run(command_line.resolve(command_line.parse(words[2:]), environment={}))
+    assert_equal(weights(whole["checkpoint"]), weights(last))
+
+
+def test_two_processes_end_as_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    one = run(tiny(tmp_path / "one"))
+    capfd.readouterr()
+    two = run(tiny(tmp_path / "two", devices=2, gpus=None))
+    out, err = capfd.readouterr()
+    assert out.count("epoch 2/2") == 1
+    assert not [line for line in err.splitlines() if line and not line.startswith(("epoch", "evaluating"))]
+    expected = weights(one["checkpoint"])
+    for name, value in weights(two["checkpoint"]).items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    assert {path.name for path in (tmp_path / "two" / "runs").iterdir()} == {Path(two["log"]).name}
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_two_processes_at_the_same_step(tmp_path: Path) -> None:
+    words = [word for word in command(tmp_path, num_epochs=200, devices=2) if word not in ("--gpus", "[]")]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+    )
+    last = tmp_path / "checkpoints" / "tiny" / "last.pt"
+    wait_for(last, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "--devices 2" in out
+    assert err.count("Stopping as soon as") == 1
+    assert checkpoints.read(last)["progress"]["epoch"] < 200
+
+
+def test_a_mistake_is_told_before_processes_are_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genutil.run.launch", lambda *_: pytest.fail("processes were started"))
+    with pytest.raises(UserError, match="digits has 10 classes"):
+        run(tiny(tmp_path, devices=2, output_size=7, gpus=None))
+    assert not list(tmp_path.iterdir())
