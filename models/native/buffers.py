@@ -22,7 +22,7 @@ class Buffers:
         self._lock = threading.Lock()
 
     def take(self, channels: int, positions: int, dtype: torch.dtype) -> Buffer:
-        """Rows for the planes of channels; what they hold is undefined, but their ends are 0 or were of other planes."""
+        """Rows for the planes of channels; what they hold is undefined."""
         row = row_length(positions, dtype)
         with self._lock:
             self._turn += 1
@@ -34,7 +34,8 @@ class Buffers:
             memory = self._free.pop(min(fitting)[1])[1] if fitting else None
             self._free = [entry for entry in self._free if self._turn - entry[0] < STALE_AFTER]
         if memory is None:
-            memory = torch.zeros(channels * row, dtype=dtype)
+            with torch.inference_mode(False):  # what evaluation leaves behind must serve training
+                memory = torch.zeros(channels * row, dtype=dtype)
         return Buffer(self, memory, memory[: channels * row].view(channels, row))
 
     def give(self, memory: Tensor) -> None:

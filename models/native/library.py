@@ -32,7 +32,7 @@ def load_library(source: Path, flags: Sequence[str] = FLAGS) -> ctypes.CDLL:
     """The shared library of one C++ source file, built where it is not built yet.
 
     Calls into it release the interpreter's lock. It is kept in torch's folder of extensions (TORCH_EXTENSIONS_DIR, else
-    ~/.cache/torch_extensions) under a name made of source, flags, compiler and processor. Raises NoCompilerError.
+    ~/.cache/torch_extensions) under a name made of sources, flags, compiler and processor. Raises NoCompilerError.
     """
     key = (str(source), *flags)
     with _lock:
@@ -43,7 +43,8 @@ def load_library(source: Path, flags: Sequence[str] = FLAGS) -> ctypes.CDLL:
 
 def _build(source: Path, flags: Sequence[str]) -> Path:
     compiler = find_compiler()
-    content = "\0".join([source.read_text(), *flags, compiler, _compiler_version(compiler), _processor()])
+    headers = [header.read_text() for header in sorted(source.parent.glob("*.h"))]
+    content = "\0".join([source.read_text(), *headers, *flags, compiler, _compiler_version(compiler), _processor()])
     name = f"wirings_{source.stem}_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses a CUDA that is not needed
     from torch.utils import cpp_extension

@@ -1,7 +1,8 @@
 """The two primitives of training in C++, on tensors: sums over edges, and nodes (norm, ReLU, depthwise convolution).
 
 Planes lie with a node's together over the batch: a tensor [channels, row] whose rows begin with height * width * images
-numbers (y, x, image) and are an odd multiple of 512 bytes long, so that the same part of many rows fills a cache evenly.
+numbers (y, x, image) and are an odd multiple of 512 bytes long, so that the same part of many rows fills a cache
+evenly.
 """
 
 from __future__ import annotations
