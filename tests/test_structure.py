@@ -25,6 +25,11 @@ WITHOUT_TEST_FILE = {
 FOREIGN_PRIVATE = {
     "data.streams: _exit": "documented by Python; a worker must not run what its parent registered for its end",
     "genutil.system.batch_norms: _BatchNorm": "the base of torch's batch norms",
+    "models.networks.planes: _C": "torch has no public way to ask for function transforms and dispatch modes",
+    "models.networks.planes: _NormBase": "the base of torch's batch and instance norms",
+    "models.networks.planes: _current_level": "of forward-mode differentiation; as _C",
+    "models.networks.planes: _functorch": "as _C",
+    "models.networks.planes: _len_torch_dispatch_stack": "as _C",
     "models.networks.resnet: _BatchNorm": "the base of torch's batch norms",
     "models.wirings.learned: _version": "of a tensor: how often it was written to",
     "models.wirings.wire: _version": "the same",

@@ -1,6 +1,6 @@
 // Training at the cost of the edges that act: what models/native/training.py calls.
 
-#include "training_node.h"
+#include "training_gradient.h"
 #include "training_sums.h"
 
 namespace {

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ def row_length(positions: int, dtype: torch.dtype) -> int:
     return units * ROW_UNIT // dtype.itemsize
 
 
-def _call(name: str, dtype: torch.dtype) -> ctypes._NamedFuncPointer:
+def _call(name: str, dtype: torch.dtype) -> Callable[..., Any]:
     return getattr(load_kernel(), f"wirings_{name}_{NAMES[dtype]}")
 
 

@@ -179,6 +179,7 @@ def _eager() -> bool:
     """Operations are done as they are called, in full precision, with gradients backward alone."""
     return not (
         torch.compiler.is_compiling()
+        or torch.compiler.is_exporting()
         or torch.jit.is_tracing()
         or torch.is_autocast_enabled("cpu")
         or forward_ad._current_level >= 0
