@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.networks.planes import torch_form
+
 Before = Callable[[str, nn.Module, tuple[Any, ...]], None]
 """Is told the name of a module, the module and what it is called with."""
 After = Callable[[str, nn.Module, Any], None]
@@ -35,6 +37,8 @@ def watched_calls(
 ) -> Iterator[None]:
     """Calls of the named modules are told to `before` and `after`, as long as the context lasts.
 
+    Wired networks run in torch's form then, for the native one calls no modules.
+
     Args:
         network: whose modules they are; its own name is "".
         names: as `network.named_modules` gives them. A name may come twice; its calls are told once.
@@ -53,7 +57,8 @@ def watched_calls(
                         lambda m, _, result, name=name: after(name, m, result), always_call=True
                     )
                 )
-        yield
+        with torch_form():
+            yield
     finally:
         for handle in handles:
             handle.remove()

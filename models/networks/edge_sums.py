@@ -27,8 +27,8 @@ class EdgeSums(Protocol):
     def append(self, planes: Tensor) -> None:
         """Add the planes of further source nodes, of the same batch and size."""
 
-    def sum(self, weight: Tensor) -> Tensor:
-        """Planes [batch, nodes, height, width] of the nodes that `weight` [nodes, sources] feeds."""
+    def sum(self, weight: Tensor, first: int = 0) -> Tensor:
+        """Planes [batch, nodes, height, width] of the nodes that `weight` [nodes, sources from `first` on] feeds."""
 
 
 class DenseSums:
@@ -40,8 +40,9 @@ class DenseSums:
     def append(self, planes: Tensor) -> None:
         self._planes = torch.cat([self._planes, planes], dim=1)
 
-    def sum(self, weight: Tensor) -> Tensor:
-        return F.conv2d(self._planes, weight[:, :, None, None])
+    def sum(self, weight: Tensor, first: int = 0) -> Tensor:
+        planes = self._planes[:, first : first + weight.shape[1]]
+        return F.conv2d(planes, weight[:, :, None, None])
 
 
 class SparseSums:
@@ -55,8 +56,8 @@ class SparseSums:
     def append(self, planes: Tensor) -> None:
         self._rows = torch.cat([self._rows, planes.transpose(0, 1).flatten(1)])
 
-    def sum(self, weight: Tensor) -> Tensor:
-        planes = _SparseSum.apply(weight, self._rows).view(self._size).transpose(0, 1)
+    def sum(self, weight: Tensor, first: int = 0) -> Tensor:
+        planes = _SparseSum.apply(weight, self._rows[first : first + weight.shape[1]]).view(self._size).transpose(0, 1)
         return planes.contiguous(memory_format=torch.channels_last)
 
 

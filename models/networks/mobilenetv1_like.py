@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.edge_sums import DenseSums, EdgeSums, SparseSums, sparse_sums_pay
+from models.networks.planes import AnyPlanes, enter, leave, make_sources, normalized
 from models.sparse.graph import ChannelGraph, Edges, Level
 from models.sparse.layers import (
     as_array,
@@ -88,14 +88,14 @@ class WiredStage(nn.Module):
         rate = stage_prune_rate(in_channels, out_channels, blocks, prune_rate)
         self.graph = Graph(layout, make_wiring(wiring, layout, rate, **options))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: AnyPlanes) -> AnyPlanes:
         edges = self.graph()
-        sums: type[EdgeSums] = SparseSums if sparse_sums_pay(edges, x) else DenseSums
-        sources = sums(self.downsample(F.relu(self.norm[0](x))))
+        columns = self.in_channels + self.out_channels * (self.blocks - 1)
+        sources = make_sources(x, columns, edges, self.stride)
+        sources.grow(x, self.norm[0], self.downsample[0])
         for group in range(self.blocks - 1):
-            planes = F.relu(self.norm[group + 1](sources.sum(edges[group])))
-            kernel = self.conv.weight[group * self.out_channels : (group + 1) * self.out_channels]
-            sources.append(F.conv2d(planes, kernel, padding=1, groups=self.out_channels))
+            kernels = slice(group * self.out_channels, (group + 1) * self.out_channels)
+            sources.grow(sources.sum(edges[group]), self.norm[group + 1], self.conv, kernels)
         return sources.sum(edges[-1])
 
     def hidden_levels(self, name: str, inputs: tuple[int, ...]) -> list[Level]:
@@ -190,9 +190,9 @@ class MobileNetV1Like(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)  # 1x1 convs run near the processor's peak in it
-        x = self.layers(self.conv1(x))
-        x = F.relu(self.bn(x)).mean(dim=(2, 3))
-        return self.linear(x)
+        x = self.layers(enter(self.conv1(x), self))
+        x = leave(normalized(x, self.bn, relu=True))
+        return self.linear(x.mean(dim=(2, 3)))
 
     def channel_graphs(self) -> dict[str, ChannelGraph]:
         """One graph from the image to the logits: of each stage the inputs and the hidden groups, then the outputs."""

@@ -6,6 +6,7 @@ order that each network's docstring gives.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchdiffeq import odeint
 
+from models.networks.planes import AnyPlanes, enter, leave, lying_as_planes, make_sources, normalized, part
 from models.networks.solvers import SOLVERS
 from models.signatures import extended
 from models.sparse.graph import ChannelGraph, Edges
@@ -150,13 +152,32 @@ class StaticNeuralGraph(_TinyClassifier):
         self.norm = nn.ModuleList(nn.InstanceNorm2d(b - a, affine=True) for a, b in pairwise(self.bounds))
 
     def forward(self, images: Tensor) -> Tensor:
-        state = self.start(images)
-        for i, weight in enumerate(self.graph()):
-            start, stop = self.bounds[i], self.bounds[i + 1]
-            planes = F.relu(self.norm[i](state[:, : stop - start]))
-            planes = F.conv2d(planes, self.conv.weight[start:stop], padding=1, groups=stop - start)
-            state = state[:, -len(weight) :] + F.conv2d(planes, weight[:, :, None, None])
-        return self.read_out(state)
+        edges = self.graph()
+        features = slice(self.dim - self.feature_dim, self.dim)
+        # with many features, blocks begin before their own channels, perhaps among those of the stem
+        stem_is_fed = features.start < self.downsample_dim
+        state = enter(self.start(images) if stem_is_fed else self.downsample(images), self)
+
+        def summed(weights: Sequence[Tensor], rows: slice) -> AnyPlanes:
+            return sources.sum(self._ending_in(rows, weights), onto=part(state, rows) if stem_is_fed else None)
+
+        sources = make_sources(state, self.dim, edges)
+        planes, rows = state, slice(0, self.downsample_dim)
+        for i, (start, stop) in enumerate(pairwise(self.bounds)):
+            if i:
+                rows = slice(self.dim - len(edges[i - 1]), self.dim - len(edges[i - 1]) + stop - start)
+                planes = summed(edges[:i], rows)
+            sources.grow(part(planes, slice(0, stop - start)), self.norm[i], self.conv, slice(start, stop))
+        if rows.start <= features.start and rows.stop == self.dim:  # the last block feeds features that it holds
+            held = part(planes, slice(features.start - rows.start, None))
+            return self.read_out(leave(sources.sum(edges[-1], first=self.bounds[-2], onto=held)))
+        return self.read_out(leave(summed(edges, features)))
+
+    def _ending_in(self, rows: slice, weights: Sequence[Tensor]) -> Tensor:
+        """The weights [rows, sources] of the edges from the first blocks that end in these channels."""
+        firsts = [self.dim - len(weight) for weight in weights]
+        blocks = zip(weights, firsts, strict=True)
+        return torch.cat([weight[rows.start - first : rows.stop - first] for weight, first in blocks], dim=1)
 
     def channel_graphs(self) -> dict[str, ChannelGraph]:
         """One graph from the image to the logits: each block is fed by the stem and by every block before it."""
@@ -195,9 +216,15 @@ class _Step(nn.Module):
         self.norm = nn.InstanceNorm2d(dim, affine=True)
         self.relu_in_place = relu_in_place
 
+    def prepared(self, state: Tensor) -> Tensor:
+        """The first state, in the order in memory that suits the step."""
+        return lying_as_planes(state, self)
+
     def forward(self, state: Tensor, weight: Tensor) -> Tensor:
-        planes = self.conv(F.relu(state, inplace=self.relu_in_place))
-        return self.norm(F.conv2d(planes, weight[:, :, None, None]))
+        planes = enter(F.relu_(state) if self.relu_in_place else state, self)
+        sources = make_sources(planes, len(weight), (weight,))
+        sources.grow(planes, None, self.conv)
+        return leave(normalized(sources.sum(weight), self.norm))
 
     def edges(self) -> Edges:
         """The edges that act."""
@@ -214,6 +241,9 @@ class _EngineStep(nn.Module):
 
     def graph(self) -> tuple[None]:
         return (None,)
+
+    def prepared(self, state: Tensor) -> Tensor:
+        return state
 
     def forward(self, state: Tensor, _: None) -> Tensor:
         return self.engine(F.relu_(state) if self.relu_in_place else state)
@@ -232,11 +262,15 @@ class DiscreteTimeNeuralGraph(_TinyClassifier):
         self.step = _Step(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        state = self.start(images)
-        (weight,) = self.step.graph()
-        for _ in range(self.layers):
-            state = self.step(state, weight)
-        return self.read_out(state)
+        step, norm = self.step, None
+        (weight,) = step.graph()
+        read = slice(self.dim - self.feature_dim, self.dim)
+        planes = enter(self.start(images), self)
+        for i in range(self.layers):
+            sources = make_sources(planes, self.dim, (weight,))
+            sources.grow(planes, norm, step.conv)
+            planes, norm = sources.sum(weight if i + 1 < self.layers else weight[read]), step.norm
+        return self.read_out(leave(normalized(planes, step.norm, read)))
 
     def channel_graphs(self) -> dict[str, ChannelGraph]:
         """One graph from the image to the logits: the same edges again and again, the last time only those that end in
@@ -298,7 +332,7 @@ class ContinuousTimeNeuralGraph(_TinyClassifier):
             self.function_evaluations += 1
             return self.step(state, weight)
 
-        state = self.start(images)
+        state = self.step.prepared(self.start(images))
         times = torch.tensor([0.0, 1.0], dtype=state.dtype, device=state.device)
         path = odeint(
             derivative,

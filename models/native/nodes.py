@@ -1,0 +1,242 @@
+"""Nodes and sums over edges on planes, forward, and how they are gone back: what wired networks are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.native import training
+from models.native.buffers import BUFFERS
+from models.native.tape import Planes, Tape
+from models.native.training import Edges, NodeSpec, NormKind
+
+
+@dataclass
+class _Sum:
+    """Sums of sources `first` on over edges, to planes of nodes."""
+
+    nodes: Planes
+    edges: Edges
+    first: int
+
+
+class Sources:
+    """The planes that the edges of one graph start from.
+
+    Args:
+        tape: of the planes.
+        size: height and width.
+        columns: how many sources there will be.
+    """
+
+    def __init__(self, tape: Tape, size: tuple[int, int], columns: int) -> None:
+        self.tape = tape
+        self.planes = Planes.empty(tape, size, columns)
+        self.filled = 0
+        self._sums: list[_Sum] = []
+
+    def grow(self, planes: Planes, norm: nn.Module | None, kernel: Tensor, stride: int = 1) -> None:
+        """Add nodes: norm, ReLU and depthwise convolution of planes.
+
+        Args:
+            planes: a plane a node.
+            norm: of as many channels; None for none.
+            kernel: [nodes, 1, 3, 3].
+            stride: of the convolution.
+        """
+        first, last = self.filled, self.filled + planes.channels
+        self.filled = last
+        weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
+        node = _Node(planes, norm, weight, bias, kernel, stride)
+        node.forward(self.planes.rows[first:last])
+
+        def back() -> None:
+            gradient = BUFFERS.take(last - first, self.planes.positions, self.tape.dtype)
+            self._gather(gradient.rows, first)
+            node.backward(gradient.rows)
+
+        self.tape.note(back)
+
+    def sum(self, weight: Tensor, first: int = 0, onto: Planes | None = None) -> Planes:
+        """Planes of nodes: sums over the nonzero entries of `weight` [nodes, sources from `first` on].
+
+        Args:
+            weight: of the edges.
+            first: the source that its first column is of.
+            onto: planes of the nodes that the sums are added to, which stay as they are.
+        """
+        tape, positions = self.tape, self.planes.positions
+        count = weight.shape[1]
+        edges = Edges(weight.detach())
+        nodes = Planes.empty(tape, self.planes.size, len(weight))
+        sources = self.planes.rows[first : first + count]
+        if onto is not None:
+            nodes.numbers.copy_(onto.numbers)
+        training.sum_over_edges(edges.to_nodes, sources, nodes.rows, positions, accumulate=onto is not None)
+        place = tape.input(weight)
+        self._sums.append(_Sum(nodes, edges, first))
+
+        def back() -> None:
+            if nodes.gradient is None:
+                return
+            if place is not None:
+                tape.gradients[place] = nodes.gradient[:, :positions] @ sources[:, :positions].t()
+            if onto is not None:
+                rows, filled = onto.take_gradient()
+                given, taken = nodes.gradient[:, :positions], rows[:, :positions]
+                taken.add_(given) if filled else taken.copy_(given)
+
+        tape.note(back)
+        return nodes
+
+    def _gather(self, gradient: Tensor, first: int) -> None:
+        """The gradient of the sources from `first` on, as many as there are rows, from the sums that they are in."""
+        accumulate = False
+        for sum_ in self._sums:
+            start, stop = max(first, sum_.first), min(first + len(gradient), sum_.first + sum_.edges.sources)
+            if sum_.nodes.gradient is None or start >= stop:
+                continue
+            if not accumulate and (start > first or stop < first + len(gradient)):
+                gradient.zero_()
+                accumulate = True
+            training.sum_over_edges(
+                sum_.edges.to_sources,
+                sum_.nodes.gradient,
+                gradient[start - first : stop - first],
+                self.planes.positions,
+                first=start - sum_.first,
+                accumulate=accumulate,
+            )
+            accumulate = True
+        if not accumulate:
+            gradient.zero_()
+
+
+def normalized(planes: Planes, norm: nn.Module, channels: slice = slice(None), relu: bool = False) -> Planes:
+    """The norm of planes, and their ReLU where asked for.
+
+    Args:
+        planes: of some channels of the norm.
+        norm: an instance norm where there are fewer than all.
+        channels: which.
+        relu: as well.
+    """
+    tape = planes.tape
+    node = _Node(planes, norm, norm.weight[channels], norm.bias[channels], None, relu=relu)
+    if tape.dense:
+        result = Planes(tape, planes.size, torch.empty(planes.channels, planes.positions, dtype=tape.dtype))
+    else:
+        result = Planes.empty(tape, planes.size, planes.channels)
+    node.forward(result.rows)
+
+    def back() -> None:
+        if result.gradient is not None:
+            node.backward(result.gradient)
+
+    tape.note(back)
+    return result
+
+
+class _Node:
+    """Norm, ReLU and depthwise convolution of planes, forward and back.
+
+    Args:
+        planes: what goes in.
+        norm: None for none.
+        weight, bias: of the norm, [channels]; None for none.
+        kernel: [channels, 1, 3, 3]; None for no convolution.
+        stride: of the convolution.
+        relu: or none.
+    """
+
+    def __init__(
+        self,
+        planes: Planes,
+        norm: nn.Module | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        kernel: Tensor | None,
+        stride: int = 1,
+        relu: bool = True,
+    ) -> None:
+        self.planes, self.tape, self.relu, self.stride = planes, planes.tape, relu, stride
+        self.places = [self.tape.input(tensor) for tensor in (weight, bias, kernel)]
+        self.weight, self.bias, self.kernel = (
+            None if tensor is None else tensor.detach().contiguous() for tensor in (weight, bias, kernel)
+        )
+        self.kind, self.mean, self.deviation, self.variance = self._measures(norm)
+        self.norm = norm
+        self.epsilon = 0.0 if norm is None else norm.eps
+
+    def _measures(self, norm: nn.Module | None) -> tuple[NormKind, Tensor | None, Tensor | None, Tensor | None]:
+        channels, batch, dtype = self.planes.channels, self.tape.batch, self.tape.dtype
+        if norm is None:
+            return NormKind.NONE, None, None, None
+        instance = isinstance(norm, nn.InstanceNorm2d)
+        if (instance or norm.training) and self.planes.positions == (batch if instance else 1):
+            raise ValueError(f"A norm needs more than one value a channel, not planes of {self.planes.size}.")
+        if instance:
+            mean, deviation = (torch.empty(channels, batch, dtype=dtype) for _ in range(2))
+            return NormKind.INSTANCE, mean, deviation, None
+        if norm.training:
+            mean, deviation, variance = (torch.empty(channels, dtype=dtype) for _ in range(3))
+            return NormKind.BATCH, mean, deviation, variance
+        return NormKind.FIXED, norm.running_mean.clone(), (norm.running_var + norm.eps).rsqrt(), None
+
+    def _spec(self, beyond: Tensor, **more: Any) -> NodeSpec:
+        height, width = self.planes.size
+        rows = self.planes.rows
+        pointers = {
+            "input": rows,
+            "gamma": self.weight,
+            "beta": self.bias,
+            "kernel": self.kernel,
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "variance": self.variance,
+        }
+        return NodeSpec(
+            channels=len(rows),
+            images=self.tape.batch,
+            height=height,
+            width=width,
+            stride=self.stride,
+            input_stride=rows.stride(0),
+            output_stride=beyond.stride(0),
+            norm=self.kind,
+            relu=self.relu,
+            threads=torch.get_num_threads(),
+            epsilon=self.epsilon,
+            **{name: None if tensor is None else tensor.data_ptr() for name, tensor in pointers.items()},
+            **more,
+        )
+
+    def forward(self, output: Tensor) -> None:
+        training.run_node(self._spec(output, output=output.data_ptr()), self.tape.dtype, backward=False)
+        if self.kind is NormKind.BATCH:
+            norm, count = self.norm, self.planes.positions
+            assert norm is not None
+            norm.num_batches_tracked.add_(1)
+            norm.running_mean.lerp_(self.mean, norm.momentum)
+            norm.running_var.lerp_(self.variance * (count / (count - 1)), norm.momentum)
+
+    def backward(self, gradient: Tensor) -> None:
+        wanted = (self.weight, self.bias, self.kernel)
+        to_weight, to_bias, to_kernel = (None if tensor is None else torch.empty_like(tensor) for tensor in wanted)
+        rows, filled = self.planes.take_gradient()
+        spec = self._spec(
+            gradient,
+            accumulate=filled,
+            gradient=gradient.data_ptr(),
+            to_input=rows.data_ptr(),
+            to_gamma=None if to_weight is None else to_weight.data_ptr(),
+            to_beta=None if to_bias is None else to_bias.data_ptr(),
+            to_kernel=None if to_kernel is None else to_kernel.data_ptr(),
+        )
+        training.run_node(spec, self.tape.dtype, backward=True)
+        for place, tensor in zip(self.places, (to_weight, to_bias, to_kernel), strict=True):
+            if place is not None and tensor is not None:
+                self.tape.gradients[place] = tensor

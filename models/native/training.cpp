@@ -1,0 +1,75 @@
+// Training at the cost of the edges that act: what models/native/training.py calls.
+
+#include "training_gradient.h"
+#include "training_sums.h"
+
+namespace {
+
+using training::EdgeList;
+using training::Node;
+
+// planes[channel][place][image] from images[image][channel][place] with these distances, or back.
+template <typename T, bool IN>
+void transpose(T* planes, int64_t row, T* images, int64_t image_stride, int64_t channel_stride, int64_t place_stride,
+               int64_t channels, int64_t places, int64_t count, int threads) {
+  constexpr int64_t SIDE = 16;
+  const bool by_place = place_stride == 1;
+  const int64_t inner = by_place ? places : channels, outer = by_place ? channels : places;
+  const int64_t strips = (inner + SIDE - 1) / SIDE;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t item = 0; item < outer * strips; item++) {
+    const int64_t o = item / strips, first = item % strips * SIDE, last = std::min(inner, first + SIDE);
+    for (int64_t n0 = 0; n0 < count; n0 += SIDE)
+      for (int64_t i = first; i < last; i++) {
+        const int64_t channel = by_place ? o : i, place = by_place ? i : o;
+        T* to = planes + channel * row + place * count;
+        T* from = images + channel * channel_stride + place * place_stride;
+        for (int64_t n = n0; n < std::min(count, n0 + SIDE); n++) {
+          if (IN)
+            to[n] = from[n * image_stride];
+          else
+            from[n * image_stride] = to[n];
+        }
+      }
+  }
+}
+
+}  // namespace
+
+#define EXPORT(T, NAME)                                                                                              \
+  extern "C" int wirings_node_forward_##NAME(const Node<T>* node) { return training::run_node(*node, false); }       \
+  extern "C" int wirings_node_backward_##NAME(const Node<T>* node) { return training::run_node(*node, true); }       \
+  extern "C" int64_t wirings_count_edges_##NAME(const T* weight, int64_t nodes, int64_t sources, int64_t stride,     \
+                                                int64_t block, int32_t* begin, int threads) {                       \
+    return training::count_edges(weight, nodes, sources, stride, block, begin, threads);                             \
+  }                                                                                                                  \
+  extern "C" void wirings_list_edges_##NAME(const T* weight, int64_t nodes, int64_t sources, int64_t stride,         \
+                                            int64_t block, const int32_t* begin, int32_t* source, T* value,          \
+                                            int threads) {                                                           \
+    training::list_edges(weight, nodes, sources, stride, block, begin, source, value, threads);                      \
+  }                                                                                                                  \
+  extern "C" void wirings_turn_edges_##NAME(const EdgeList<T>* edges, int64_t sources, int64_t block,                \
+                                            int32_t* begin, int32_t* node, T* value) {                               \
+    training::turn_edges(*edges, sources, block, begin, node, value);                                                \
+  }                                                                                                                  \
+  extern "C" void wirings_sum_over_edges_##NAME(const EdgeList<T>* edges, int64_t first, int64_t last,               \
+                                                int64_t positions, const T* sources, int64_t source_stride,          \
+                                                T* sums, int64_t sum_stride, int accumulate, int threads) {          \
+    training::sum_over_edges(*edges, first, last, positions, sources, source_stride, sums, sum_stride,               \
+                             accumulate != 0, threads);                                                              \
+  }                                                                                                                  \
+  extern "C" void wirings_to_planes_##NAME(T* planes, int64_t row, T* images, int64_t image_stride,                  \
+                                           int64_t channel_stride, int64_t place_stride, int64_t channels,           \
+                                           int64_t places, int64_t count, int threads) {                             \
+    transpose<T, true>(planes, row, images, image_stride, channel_stride, place_stride, channels, places, count,     \
+                       threads);                                                                                     \
+  }                                                                                                                  \
+  extern "C" void wirings_from_planes_##NAME(T* planes, int64_t row, T* images, int64_t image_stride,                \
+                                             int64_t channel_stride, int64_t place_stride, int64_t channels,         \
+                                             int64_t places, int64_t count, int threads) {                           \
+    transpose<T, false>(planes, row, images, image_stride, channel_stride, place_stride, channels, places, count,    \
+                        threads);                                                                                    \
+  }
+
+EXPORT(float, float)
+EXPORT(double, double)

@@ -1,0 +1,211 @@
+"""The two primitives of training in C++, on tensors: sums over edges, and nodes (norm, ReLU, depthwise convolution).
+
+Planes lie with a node's together over the batch: a tensor [channels, row] whose rows begin with height * width * images
+numbers (y, x, image) and are an odd multiple of 512 bytes long, so that the same part of many rows fills a cache
+evenly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.native import library
+
+FLAGS = (*library.FLAGS, "-fopenmp")
+ROW_UNIT = 512
+"""Bytes: rows are an odd multiple of it long; as in training_sums.h."""
+SOURCES_NEAR = 32 << 10
+"""Bytes of sources' tiles that the first-level cache holds beside all else."""
+EDGES_A_VISIT = 6
+"""Edges that a node should have in a block of sources, for loading and storing its sums to pay."""
+NAMES = {torch.float32: "float", torch.float64: "double"}
+
+_I64, _I32, _POINTER = ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
+
+
+class NormKind(IntEnum):
+    """What a node's norm measures; as in training_node.h."""
+
+    NONE = 0
+    BATCH = 1
+    INSTANCE = 2
+    FIXED = 3
+
+
+class EdgeListSpec(ctypes.Structure):
+    """EdgeList of training_sums.h."""
+
+    _fields_ = (
+        ("nodes", _I64),
+        ("blocks", _I64),
+        ("begin", _POINTER),
+        ("source", _POINTER),
+        ("weight", _POINTER),
+    )
+
+
+class NodeSpec(ctypes.Structure):
+    """Node of training_node.h."""
+
+    _fields_ = (
+        *((name, _I64) for name in ("channels", "images", "height", "width", "stride")),
+        *((name, _I64) for name in ("input_stride", "output_stride")),
+        *((name, _I32) for name in ("norm", "relu", "threads", "accumulate")),
+        ("epsilon", ctypes.c_double),
+        *((name, _POINTER) for name in ("input", "gamma", "beta", "kernel", "output", "mean", "deviation", "variance")),
+        *((name, _POINTER) for name in ("gradient", "to_input", "to_gamma", "to_beta", "to_kernel")),
+    )
+
+
+def load_kernel(flags: Sequence[str] = FLAGS) -> ctypes.CDLL:
+    """The library, built where it is not built yet. Raises `library.NoCompilerError`."""
+    return library.load_library(library.FOLDER / "training.cpp", flags)
+
+
+def row_length(positions: int, dtype: torch.dtype) -> int:
+    """Numbers from one row of planes to the next."""
+    units = -(-positions * dtype.itemsize // ROW_UNIT) | 1
+    return units * ROW_UNIT // dtype.itemsize
+
+
+def _call(name: str, dtype: torch.dtype) -> Callable[..., Any]:
+    return getattr(load_kernel(), f"wirings_{name}_{NAMES[dtype]}")
+
+
+def _at(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+@dataclass(frozen=True)
+class EdgeList:
+    """Edges by block of sources, then by node.
+
+    Attributes:
+        begin: [blocks, nodes + 1], int32: where the edges of a node in a block begin.
+        source: [edges], int32: the row that an edge starts from.
+        weight: [edges].
+    """
+
+    begin: Tensor
+    source: Tensor
+    weight: Tensor
+
+    @property
+    def spec(self) -> EdgeListSpec:
+        blocks, bounds = self.begin.shape
+        return EdgeListSpec(bounds - 1, blocks, _at(self.begin), _at(self.source), _at(self.weight))
+
+
+class Edges:
+    """The nonzero edges of a weight [nodes, sources]; its rows may lie apart."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight if weight.stride(1) == 1 or weight.shape[1] == 1 else weight.contiguous()
+        self.nodes, self.sources = weight.shape
+
+    def _block(self, sources: int, edges: int, nodes: int) -> int:
+        near = SOURCES_NEAR // ROW_UNIT
+        wanted = math.ceil(EDGES_A_VISIT * nodes * sources / max(edges, 1))
+        return max(1, min(max(near, wanted), sources))
+
+    @cached_property
+    def to_nodes(self) -> EdgeList:
+        """The edges that end in each node."""
+        dtype, threads = self.weight.dtype, torch.get_num_threads()
+        acting = int(self.weight.count_nonzero())
+        block = self._block(self.sources, acting, self.nodes)
+        shape = (self.weight.data_ptr(), _I64(self.nodes), _I64(self.sources), _I64(self.weight.stride(0)), _I64(block))
+        begin = torch.empty(-(-self.sources // block), self.nodes + 1, dtype=torch.int32)
+        pointer, *sizes = shape
+        _call("count_edges", dtype)(_POINTER(pointer), *sizes, _POINTER(_at(begin)), threads)
+        source = torch.empty(acting, dtype=torch.int32)
+        value = torch.empty(acting, dtype=dtype)
+        _call("list_edges", dtype)(
+            _POINTER(pointer), *sizes, *(_POINTER(_at(tensor)) for tensor in (begin, source, value)), threads
+        )
+        return EdgeList(begin, source, value)
+
+    @cached_property
+    def to_sources(self) -> EdgeList:
+        """The same edges turned round: those that end in each source."""
+        edges = self.to_nodes
+        block = self._block(self.nodes, len(edges.source), self.sources)
+        begin = torch.empty(-(-self.nodes // block), self.sources + 1, dtype=torch.int32)
+        source, value = torch.empty_like(edges.source), torch.empty_like(edges.weight)
+        _call("turn_edges", value.dtype)(
+            ctypes.byref(edges.spec),
+            _I64(self.sources),
+            _I64(block),
+            *(_POINTER(_at(tensor)) for tensor in (begin, source, value)),
+        )
+        return EdgeList(begin, source, value)
+
+
+def sum_over_edges(
+    edges: EdgeList, sources: Tensor, sums: Tensor, positions: int, *, first: int = 0, accumulate: bool = False
+) -> None:
+    """Sum the planes of sources over edges, into planes of nodes.
+
+    Args:
+        edges: of more nodes than `sums` has, perhaps.
+        sources: rows of planes.
+        sums: rows of planes, of the nodes from `first` on.
+        positions: numbers of a plane.
+        first: node of the first row of `sums`.
+        accumulate: add to what `sums` holds.
+    """
+    _call("sum_over_edges", sums.dtype)(
+        ctypes.byref(edges.spec),
+        _I64(first),
+        _I64(first + len(sums)),
+        _I64(positions),
+        _POINTER(_at(sources)),
+        _I64(sources.stride(0)),
+        _POINTER(_at(sums)),
+        _I64(sums.stride(0)),
+        int(accumulate),
+        torch.get_num_threads(),
+    )
+
+
+def to_planes(images: Tensor, planes: Tensor) -> None:
+    """Copy images [batch, channels, height, width], in either memory format, into planes [channels, row]."""
+    _transpose("to_planes", images, planes)
+
+
+def from_planes(planes: Tensor, images: Tensor) -> None:
+    """Copy planes [channels, row] into images [batch, channels, height, width], in either memory format."""
+    _transpose("from_planes", images, planes)
+
+
+def _transpose(name: str, images: Tensor, planes: Tensor) -> None:
+    batch, channels, height, width = images.shape
+    _call(name, images.dtype)(
+        _POINTER(_at(planes)),
+        _I64(planes.stride(0)),
+        _POINTER(_at(images)),
+        *(_I64(images.stride(axis)) for axis in (0, 1, 3)),
+        *map(_I64, (channels, height * width, batch)),
+        torch.get_num_threads(),
+    )
+
+
+def places_adjoin(images: Tensor) -> bool:
+    """Whether the places of an image lie evenly in memory, as `to_planes` takes them."""
+    return images.stride(2) == images.shape[3] * images.stride(3)
+
+
+def run_node(spec: NodeSpec, dtype: torch.dtype, *, backward: bool) -> None:
+    """Run a node over its channels. Raises MemoryError."""
+    name = "node_backward" if backward else "node_forward"
+    if not _call(name, dtype)(ctypes.byref(spec)):
+        raise MemoryError("There is not enough memory for the planes of a node.")

@@ -1,0 +1,118 @@
+"""Nodes and sums on planes: values and gradients are those of torch's operations, for odd sizes and both strides."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.native.nodes import Sources, normalized
+from models.native.tape import enter, leave
+
+CHANNELS = 5
+
+
+def norm_of(kind: str) -> nn.Module | None:
+    if kind == "none":
+        return None
+    made = nn.InstanceNorm2d if kind == "instance" else nn.BatchNorm2d
+    norm = made(CHANNELS, affine=True).double()
+    nn.init.uniform_(norm.weight, 0.5, 1.5)
+    nn.init.uniform_(norm.bias, -0.5, 0.5)
+    return norm.train(kind != "fixed")
+
+
+def gradients(result: Tensor, *inputs: Tensor | None) -> list[Tensor]:
+    weigh = torch.linspace(-1, 1, result.numel(), dtype=result.dtype).view(result.shape)
+    return list(torch.autograd.grad((result * weigh).sum(), [t for t in inputs if t is not None]))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8, 17])
+@pytest.mark.parametrize("size", [(1, 2), (5, 7), (8, 8), (2, 9)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kind", ["none", "batch", "instance", "fixed"])
+def test_a_node_and_its_edges_are_torchs(kind, stride, size, batch):
+    torch.manual_seed(0)
+    norm = norm_of(kind)
+    images = torch.randn(batch, CHANNELS, *size, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(CHANNELS, 1, 3, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, CHANNELS, dtype=torch.float64)
+    weight[torch.rand(4, CHANNELS) < 0.5] = 0
+    weight.requires_grad_()
+    inputs = (images, kernel, weight, *(() if norm is None else (norm.weight, norm.bias)))
+
+    twin = copy.deepcopy(norm)
+    planes = enter(images)
+    sources = Sources(planes.tape, tuple((side - 1) // stride + 1 for side in size), CHANNELS)
+    sources.grow(planes, norm, kernel, stride)
+    found = leave(sources.sum(weight))
+    ours = gradients(found, *inputs)
+
+    normed = images if twin is None else twin(images)
+    spread = F.conv2d(F.relu(normed), kernel, padding=1, stride=stride, groups=CHANNELS)
+    expected = F.conv2d(spread, weight[:, :, None, None])
+    inputs = (images, kernel, weight, *(() if twin is None else (twin.weight, twin.bias)))
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+    for one, other in zip(ours, gradients(expected, *inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10 * max(1.0, float(other.abs().max())))
+    if kind == "batch":
+        torch.testing.assert_close(dict(norm.named_buffers()), dict(twin.named_buffers()), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_norm_alone_of_some_channels(dense, relu):
+    torch.manual_seed(0)
+    norm = norm_of("instance")
+    images = torch.randn(3, 2, 4, 5, dtype=torch.float64)
+    if dense:
+        images = images.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
+    images.requires_grad_()
+    channels = slice(2, 4)
+    found = leave(normalized(enter(images), norm, channels, relu))
+    assert found.stride() == images.stride()
+    expected = F.instance_norm(images, weight=norm.weight[channels], bias=norm.bias[channels])
+    expected = F.relu(expected) if relu else expected
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+    inputs = (images, norm.weight, norm.bias)
+    for one, other in zip(gradients(found, *inputs), gradients(expected, *inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
+
+
+def test_sums_onto_a_part_of_other_planes():
+    torch.manual_seed(0)
+    images = torch.randn(3, CHANNELS, 4, 3, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(CHANNELS, 1, 3, 3, dtype=torch.float64)
+    weight = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    planes = enter(images)
+    sources = Sources(planes.tape, (4, 3), CHANNELS)
+    sources.grow(planes, None, kernel)
+    found = leave(sources.sum(weight, first=1, onto=planes.part(slice(3, 5))))
+    spread = F.conv2d(F.relu(images), kernel, padding=1, groups=CHANNELS)
+    expected = images[:, 3:] + F.conv2d(spread[:, 1:4], weight[:, :, None, None])
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for one, other in zip(gradients(found, images, weight), gradients(expected, images, weight), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+
+
+def test_sources_that_nobody_sums_get_no_gradient():
+    images = torch.ones(2, CHANNELS, 3, 3, dtype=torch.float64, requires_grad=True)
+    kernel = torch.ones(CHANNELS, 1, 3, 3, dtype=torch.float64, requires_grad=True)
+    planes = enter(images)
+    sources = Sources(planes.tape, (3, 3), 2 * CHANNELS)
+    sources.grow(planes, None, kernel)
+    sources.grow(planes, None, kernel[:, :, :, :])
+    weight = torch.ones(1, 2, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(leave(sources.sum(weight, first=CHANNELS - 2)).sum(), images)
+    assert gradient[:, CHANNELS - 2 :].gt(0).all()
+    assert not gradient[:, : CHANNELS - 2].any()
+
+
+@pytest.mark.parametrize("kind", ["batch", "instance"])
+def test_one_value_has_no_norm(kind):
+    planes = enter(torch.ones(1, CHANNELS, 1, 1))
+    with pytest.raises(ValueError, match="more than one value"):
+        normalized(planes, norm_of(kind))

@@ -1,0 +1,177 @@
+"""The kernels of training: sums over edges are products with the matrix, and turning images to planes loses nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.native import training
+from models.native.training import Edges, row_length, sum_over_edges
+
+ROOT = Path(__file__).parents[3]
+
+
+def planes_of(rows: int, positions: int, dtype: torch.dtype) -> Tensor:
+    planes = torch.full((rows, row_length(positions, dtype)), float("nan"), dtype=dtype)
+    planes[:, :positions] = torch.randn(rows, positions, dtype=dtype)
+    return planes
+
+
+def sparse_matrix(nodes: int, sources: int, density: float, dtype: torch.dtype) -> Tensor:
+    return torch.randn(nodes, sources, dtype=dtype) * (torch.rand(nodes, sources) < density)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize(("nodes", "sources", "positions"), [(1, 1, 1), (5, 3, 7), (70, 131, 448), (300, 90, 65)])
+def test_sums_over_edges_are_products(nodes, sources, positions, density, dtype):
+    torch.manual_seed(nodes)
+    weight = sparse_matrix(nodes, sources, density, dtype)
+    given, edges = planes_of(sources, positions, dtype), Edges(weight)
+    sums = planes_of(nodes, positions, dtype)
+    sum_over_edges(edges.to_nodes, given, sums, positions)
+    assert_sums(sums[:, :positions], weight, given[:, :positions])
+    first = sources // 2
+    back = planes_of(sources - first, positions, dtype)
+    before = back[:, :positions].clone()
+    sum_over_edges(edges.to_sources, sums, back, positions, first=first, accumulate=True)
+    terms = torch.cat([torch.eye(sources - first, dtype=dtype), weight.t()[first:]], dim=1)
+    assert_sums(back[:, :positions], terms, torch.cat([before, sums[:, :positions]]))
+
+
+def assert_sums(found: Tensor, weight: Tensor, planes: Tensor) -> None:
+    """They are off by no more than sums of so many terms can be."""
+    exact = weight.double() @ planes.double()
+    bound = weight.shape[1] * torch.finfo(found.dtype).eps * (weight.abs().double() @ planes.abs().double())
+    assert ((found.double() - exact).abs() <= bound).all()
+
+
+def test_edges_are_those_of_a_matrix_whose_rows_lie_apart():
+    torch.manual_seed(0)
+    whole = sparse_matrix(9, 20, 0.4, torch.float64)
+    for weight in (whole[2:7, 3:11], whole.t()[4:, :5], whole[:, :1]):
+        edges = Edges(weight)
+        listed = edges.to_nodes
+        assert len(listed.source) == int(weight.count_nonzero())
+        assert listed.weight.sort().values.equal(weight[weight != 0].sort().values)
+        assert edges.to_sources.weight.sort().values.equal(listed.weight.sort().values)
+        given = planes_of(weight.shape[1], 6, torch.float64)
+        sums = planes_of(weight.shape[0], 6, torch.float64)
+        sum_over_edges(listed, given, sums, 6)
+        torch.testing.assert_close(sums[:, :6], weight @ given[:, :6])
+
+
+def test_sums_are_the_same_bits_whatever_the_number_of_threads():
+    torch.manual_seed(0)
+    given, edges = planes_of(64, 5000, torch.float32), Edges(sparse_matrix(100, 64, 0.2, torch.float32))
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(planes_of(100, 5000, torch.float32))
+            sum_over_edges(edges.to_nodes, given, results[-1], 5000)
+    finally:
+        torch.set_num_threads(before)
+    assert all(result[:, :5000].equal(results[0][:, :5000]) for result in results)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 2, 7), (33, 17, 4, 5), (16, 16, 1, 1)])
+def test_images_become_planes_and_images_again(shape, memory_format):
+    torch.manual_seed(0)
+    batch, channels, height, width = shape
+    images = torch.randn(shape).contiguous(memory_format=memory_format)
+    planes = planes_of(channels, batch * height * width, torch.float32)
+    training.to_planes(images, planes)
+    expected = images.permute(1, 2, 3, 0).reshape(channels, -1)
+    assert planes[:, : expected.shape[1]].equal(expected)
+    again = torch.zeros_like(images)
+    training.from_planes(planes, again)
+    assert again.equal(images)
+
+
+def test_rows_lie_an_odd_number_of_units_apart():
+    for positions in (1, 64, 128, 129, 1000):
+        for dtype in (torch.float32, torch.float64):
+            row = row_length(positions, dtype)
+            assert row >= positions
+            assert row * dtype.itemsize % training.ROW_UNIT == 0
+            assert row * dtype.itemsize // training.ROW_UNIT % 2 == 1
+
+
+SANITIZED = ("-O1", "-std=c++17", "-march=native", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover")
+UNDER_SANITIZERS = """
+import models.native.training as training
+from tests.models.native import test_training
+kernel = training.load_kernel(test_training.SANITIZED)
+training.load_kernel = lambda: kernel
+for seed in range(40):
+    test_training.run_everything(seed)
+print("clean")
+"""
+
+
+def run_everything(seed: int) -> None:
+    """Sums and nodes of random shapes, forward and back, in memory of exactly their size."""
+    from torch import nn
+
+    from models.native.nodes import Sources, normalized
+    from models.native.tape import enter, leave
+
+    chosen = random.Random(seed)
+    torch.manual_seed(seed)
+    dtype = chosen.choice([torch.float32, torch.float64])
+    batch, size = chosen.choice([1, 2, 7, 16, 33]), (chosen.randint(2, 9), chosen.randint(2, 9))
+    channels, nodes, stride = chosen.randint(1, 9), chosen.randint(1, 40), chosen.choice([1, 2])
+    norm = chosen.choice([nn.BatchNorm2d, nn.InstanceNorm2d])
+    images = torch.randn(batch, channels, *size, dtype=dtype, requires_grad=True)
+    given = images.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2) if chosen.random() < 0.3 else images
+    planes = enter(given)
+    out = ((size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1)
+    sources = Sources(planes.tape, out, channels + nodes)
+    first = norm(channels, affine=True).to(dtype).train(chosen.random() < 0.8)
+    sources.grow(planes, chosen.choice([None, first]), torch.randn(channels, 1, 3, 3, dtype=dtype), stride)
+    weight = sparse_matrix(nodes, channels, chosen.random(), dtype).requires_grad_()
+    sources.grow(sources.sum(weight), None, torch.randn(nodes, 1, 3, 3, dtype=dtype))
+    weight = sparse_matrix(3, channels + nodes, chosen.random(), dtype).requires_grad_()
+    result = sources.sum(weight)
+    if batch * out[0] * out[1] > batch:
+        result = normalized(result, norm(3, affine=True).to(dtype), relu=chosen.random() < 0.5)
+    leave(result).square().sum().backward()
+    assert images.grad is not None
+    assert images.grad.isfinite().all()
+
+
+def test_random_shapes_run():
+    for seed in range(40):
+        run_everything(seed)
+
+
+@pytest.mark.slow
+def test_under_address_and_undefined_behaviour_sanitizers():
+    compiler = os.environ.get("CXX", "c++")
+    libraries = []
+    for name in ("libasan.so", "libubsan.so"):
+        path = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout
+        if not Path(path.strip()).is_absolute():
+            pytest.skip(f"{compiler} has no {name}")
+        libraries.append(path.strip())
+    environment = os.environ | {
+        "LD_PRELOAD": ":".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",  # of the interpreter
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_SANITIZERS], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.strip() == "clean"
+    assert "runtime error" not in done.stderr
