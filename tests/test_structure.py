@@ -17,8 +17,6 @@ LONG_FILES: dict[str, str] = {
 """Files that may be longer, each with the reason."""
 WITHOUT_TEST_FILE = {
     "models.native.library": "tested through tests/models/sparse/test_native.py",
-    "models.networks.shared_states": "tested through test_randwire.py",
-    "models.sparse.layers": "tested through test_from_network.py",
     "models.sparse.plan": "tested through test_native.py",
 }
 """Modules whose own file of tests is still to be written."""
