@@ -27,8 +27,10 @@ class Batch(NamedTuple):
 class Loader(Protocol):
     """The batches of one part of a data set, for one process."""
 
-    skipped: int
-    """Unreadable files that this process has left out so far."""
+    @property
+    def skipped(self) -> int:
+        """Unreadable files that this process has left out so far."""
+        ...
 
     def __len__(self) -> int:
         """Steps an epoch."""

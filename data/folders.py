@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ IMAGE_SIZE = 224
 MODES = {1: "L", 3: "RGB"}
 
 
-class PackedNames(Sequence[str]):
+class PackedNames:
     """A list of strings in two tensors, which worker processes share; of a list each would hold a copy."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -29,6 +29,9 @@ class PackedNames(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self._ends) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> str:
         start, end = self._ends[index], self._ends[index + 1]

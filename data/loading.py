@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from data import folders, records
-from data.augmentation import Augmentation
+from data.augmentation import Augmentation, PadCropFlip, ResizedCropFlip
 from data.batches import Loader, Settings
 from data.memory import MemoryLoader
 from data.registry import SETS
@@ -195,5 +195,8 @@ def _loader(
     settings: Settings,
     augmentation: Augmentation | None = None,
 ) -> Loader:
-    kind = MemoryLoader if isinstance(images, MemoryImages) else StreamLoader
-    return kind(images, indices, steps, settings, augmentation)
+    if isinstance(images, MemoryImages):
+        assert not isinstance(augmentation, ResizedCropFlip), "images in memory are cropped by PadCropFlip"
+        return MemoryLoader(images, indices, steps, settings, augmentation)
+    assert not isinstance(augmentation, PadCropFlip), "images of a source are cropped by ResizedCropFlip"
+    return StreamLoader(images, indices, steps, settings, augmentation)

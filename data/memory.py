@@ -68,6 +68,7 @@ class MemoryLoader:
 
     def _gather(self, indices: Tensor, moves: Moves | None) -> Tensor:
         if isinstance(self._pixels, Windows):
+            assert moves is not None
             return self._pixels.gather(indices, moves)
         return self._pixels.index_select(0, indices)
 

@@ -102,18 +102,25 @@ def find_int(data: memoryview, key: bytes) -> int | None:
     """
     try:
         for field, features in fields(data):
-            for entry_field, entry in fields(features) if field == 1 else ():
-                parts = dict(fields(entry)) if entry_field == 1 else {}
-                if parts.get(1) == key:
-                    return _first_int(parts[2])
+            for entry_field, entry in fields(_message(features)) if field == 1 else ():
+                parts = dict(fields(_message(entry))) if entry_field == 1 else {}
+                if 1 in parts and bytes(_message(parts[1])) == key:
+                    return _first_int(_message(parts[2]))
     except (WireFormatError, KeyError, TypeError, StopIteration) as error:
         raise ValueError("it is no tf.train.Example") from error
     return None
 
 
+def _message(value: int | memoryview) -> memoryview:
+    """A field's value that must be a message of its own. Raises TypeError where it is a number."""
+    if isinstance(value, int):
+        raise TypeError(f"the number {value} where a message belongs")
+    return value
+
+
 def _first_int(feature: memoryview) -> int:
     """Of a Feature whose kind is an Int64List (field 3), packed or not."""
-    values = dict(fields(feature))[3]
+    values = _message(dict(fields(feature))[3])
     kind, value = next(iter(fields(values)))
     if isinstance(value, memoryview):
         value, _ = varint(value, 0)

@@ -161,6 +161,8 @@ class Photographs:
 
     def fingerprint(self) -> str:
         """Of name, size and class of each; paths as seen from the folder that holds all of them."""
+        names: Sequence[str]
+        sizes: Iterable[int]
         if self.archive is None:
             root = os.path.commonpath(self.names)
             names = [os.path.relpath(name, root) for name in self.names]
@@ -203,9 +205,9 @@ class RawImages:
 
     def fingerprint(self) -> str:
         """Of labels and pixels; of images that are read one at a time, of their labels and kind."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images.labels))
+        digest = hashlib.sha256(np.ascontiguousarray(self.images.labels).data)
         if isinstance(self.images, MemoryImages):
-            digest.update(np.ascontiguousarray(self.images.pixels))
+            digest.update(np.ascontiguousarray(self.images.pixels).data)
         digest.update(type(self.images).__name__.encode())
         return digest.hexdigest()
 

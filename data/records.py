@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -23,13 +23,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from data.augmentation import PadCropFlip, ResizedCropFlip
+from data.augmentation import Augmentation, PadCropFlip, ResizedCropFlip
 from data.folders import MODES, PackedNames
 from data.record_files import HEAD, Frame, find_int, frames, parse, read_record
-from data.sources import ImageSet, MemoryImages, Request, UnreadableImageError
+from data.sources import Images, ImageSet, MemoryImages, Request, UnreadableImageError
 from data.statistics import IMAGENET
 
-LABELS = {b"label": "raw", b"image/class/label": "encoded"}
+Form = Literal["raw", "encoded"]
+LABELS: dict[bytes, Form] = {b"label": "raw", b"image/class/label": "encoded"}
 TRAIN, TEST = ("train",), ("validation", "val", "test")
 SUFFIXES = (".tfrecord", ".tfrecords")
 SHARD = re.compile(r"(?P<name>.+)-(?P<shard>\d+)-of-(?P<shards>\d+)(?P<suffix>(\.tfrecords?)?)", re.ASCII)
@@ -44,7 +45,7 @@ class Index:
     """Where every record of some files lies: file and label int64 [records], frame int64 [records, 2]."""
 
     files: tuple[Path, ...]
-    form: Literal["raw", "encoded"]
+    form: Form
     file: np.ndarray
     frame: np.ndarray
     label: np.ndarray
@@ -65,8 +66,8 @@ def record_files(place: Path, names: Sequence[str] = ()) -> list[Path]:
         found = sorted(path for path in place.iterdir() if path.is_file() and _is_record_file(path.name, names))
         _check_one_set(place, found)
         return found
-    found = place.parent.glob(place.name) if place.parent.is_dir() else []
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    matching = place.parent.glob(place.name) if place.parent.is_dir() else ()
+    return sorted(path for path in matching if path.is_file() and not path.name.startswith("."))
 
 
 def _is_record_file(name: str, names: Sequence[str]) -> bool:
@@ -86,7 +87,7 @@ def _check_one_set(folder: Path, files: Sequence[Path]) -> None:
     if not any(sets):
         return
     name, count, suffix = kinds[0]
-    there = {int(shard["shard"]) for shard in shards}
+    there = {int(shard["shard"]) for shard in shards if shard}
     missing = next((number for number in range(int(count)) if number not in there), None)
     if missing is not None:
         raise ValueError(f"{folder} lacks {name}-{missing:05d}-of-{count}{suffix}: its conversion was not finished")
@@ -114,7 +115,7 @@ def make_index(files: Sequence[Path]) -> Index:
     stamp = json.dumps([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files])
     with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(cache, allow_pickle=False) as kept:
         if str(kept["stamp"]) == stamp:
-            return Index(tuple(files), str(kept["form"]), kept["number"], kept["frame"], kept["label"])
+            return Index(tuple(files), cast(Form, str(kept["form"])), kept["number"], kept["frame"], kept["label"])
     index = _read_index(files)
     _keep(cache, stamp, index)
     return index
@@ -122,7 +123,7 @@ def make_index(files: Sequence[Path]) -> Index:
 
 def _keep(cache: Path, stamp: str, index: Index) -> None:
     temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp.npz")
-    arrays = {"form": index.form, "number": index.file, "frame": index.frame, "label": index.label}
+    arrays: dict[str, Any] = {"form": index.form, "number": index.file, "frame": index.frame, "label": index.label}
     with suppress(OSError):
         try:
             np.savez(temporary, stamp=stamp, **arrays)
@@ -146,16 +147,16 @@ def _read_index(files: Sequence[Path]) -> Index:
             where.append(number)
             found.append(frame)
             labels.append(label)
-    if not labels:
+    if key is None or not labels:
         raise ValueError(f"{files[0]} holds no records" + (f", nor do {len(files) - 1} others" if files[1:] else ""))
     frame_array = np.array(found, dtype=np.int64).reshape(-1, 2)
     return Index(tuple(files), LABELS[key], np.array(where), frame_array, np.array(labels, dtype=np.int64))
 
 
 class RecordImages:
-    """A `Source`: the images of some record files, in their order; raw ones as they are where `channels` is None."""
+    """A `Source`: the images of some record files, in their order; raw ones as they are where `channels` is 0."""
 
-    def __init__(self, index: Index, channels: int | None, label_offset: int) -> None:
+    def __init__(self, index: Index, channels: int, label_offset: int) -> None:
         self.channels = channels
         self.form = index.form
         self.labels = torch.from_numpy(index.label) - label_offset
@@ -194,8 +195,8 @@ def raw_pixels(features: dict[str, Any]) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(height, width, channels).permute(2, 0, 1)
 
 
-def _channels(pixels: Tensor, channels: int | None) -> Tensor:
-    if channels in (None, len(pixels)):
+def _channels(pixels: Tensor, channels: int) -> Tensor:
+    if channels in (0, len(pixels)):
         return pixels
     if len(pixels) != 1:
         raise ValueError(f"the image has {len(pixels)} channels, not {channels}")
@@ -272,7 +273,7 @@ def _class_names(indices: tuple[Index, Index], offset: int, described: dict[str,
 
 def _raw_set(request: Request, indices: tuple[Index, Index], described: dict[str, Any]) -> ImageSet:
     offset = request.label_offset or 0
-    first = RecordImages(indices[0], None, offset).decode(0)
+    first = RecordImages(indices[0], 0, offset).decode(0)
     sources = [RecordImages(index, len(first), offset) for index in indices]
     size = first.shape[1]
     total = sum(map(len, indices)) * first.numel()
@@ -280,12 +281,14 @@ def _raw_set(request: Request, indices: tuple[Index, Index], described: dict[str
     flip = bool(described.get("flip", len(first) == 3))
     mean = described.get("mean") or [0.5] * len(first)
     std = described.get("std") or [0.25] * len(first)
-    if all(image is not None for image in images):
-        parts, augmentation = images, PadCropFlip(pad=described.get("pad", max(1, size // 8)), flip=flip)
-    else:
-        parts, augmentation = sources, ResizedCropFlip()
+    in_memory = [image for image in images if image is not None]
+    parts: Sequence[Images] = sources
+    augmentation: Augmentation = ResizedCropFlip()
+    if len(in_memory) == len(images):
+        parts, augmentation = in_memory, PadCropFlip(pad=described.get("pad", max(1, size // 8)), flip=flip)
+    train, test = parts
     names = _class_names(indices, offset, described)
-    return ImageSet(*parts, names, size, tuple(mean), tuple(std), augmentation)
+    return ImageSet(train, test, names, size, tuple(mean), tuple(std), augmentation)
 
 
 def _in_memory(source: RecordImages, shape: torch.Size) -> MemoryImages | None:
@@ -305,8 +308,10 @@ def _encoded(request: Request, indices: tuple[Index, Index], described: dict[str
     offset = 1 if request.label_offset is None else request.label_offset
     channels = request.in_channels or 3
     mean, std = IMAGENET if channels == 3 else IMAGENET.grey()
+    train, test = (RecordImages(index, channels, offset) for index in indices)
     return ImageSet(
-        *(RecordImages(index, channels, offset) for index in indices),
+        train=train,
+        test=test,
         class_names=_class_names(indices, offset, described),
         image_size=described.get("image_size", 224),
         mean=tuple(described.get("mean") or mean),

@@ -57,8 +57,8 @@ class Reader(Dataset[Result]):
         return torch.stack(images) if images else empty, torch.tensor(readable, dtype=torch.int64), unreadable
 
     def _transformed(self, image: Tensor, epoch: int, index: int) -> Tensor:
-        seeded = self.seed is not None
-        with torch_seeded(mixed_seed(self.seed, epoch, index + 1)) if seeded else nullcontext():
+        seed = self.seed
+        with nullcontext() if seed is None else torch_seeded(mixed_seed(seed, epoch, index + 1)):
             return self.transform(image)
 
 
@@ -150,7 +150,7 @@ class StreamLoader:
         return Batch(normalise(on_device, settings.mean, settings.std), labels, total)
 
 
-def _as_it_is(result: Result) -> Result:
+def _as_it_is(result: Any) -> Any:
     return result
 
 
@@ -189,5 +189,7 @@ def end_with_parent() -> None:
 
 def _wait_for_parent() -> None:
     # a worker's parent in the system's eyes is the fork server, which lives as long as its workers do
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)

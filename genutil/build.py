@@ -47,6 +47,13 @@ class Parts:
     optimizer: Optimizer | None = None
     progress: Progress | None = None
 
+    def of_training(self) -> tuple[Data, Optimizer, Progress]:
+        """The parts that a run has if it trains."""
+        assert self.data is not None
+        assert self.optimizer is not None
+        assert self.progress is not None
+        return self.data, self.optimizer, self.progress
+
 
 def build(
     experiment: Experiment,
@@ -79,15 +86,17 @@ def build(
     network = build_network(experiment).to(device).train(experiment.trains)
     _load_weights(experiment, sources, network, say)
     parts = Parts(experiment, network)
-    if not experiment.profile:
-        parts.data = load_data(experiment, fabric, device)
-        parts.experiment = experiment.but(mean=_plain(parts.data.mean), std=_plain(parts.data.std))
+    if experiment.profile:
+        return parts
+    parts.data = data = load_data(experiment, fabric, device)
+    parts.experiment = experiment.but(mean=_plain(data.mean), std=_plain(data.std))
     if experiment.trains:
-        parts.optimizer = make_optimizer(experiment, network)
-        parts.progress = Progress(len(parts.data.train))
+        parts.optimizer = optimizer = make_optimizer(experiment, network)
+        parts.progress = progress = Progress(len(data.train))
         if experiment.resume:
-            saved = loading.resume(sources.open(experiment.resume), fabric, network, parts.optimizer)
-            parts.progress.restore(saved, experiment.resume)
+            progress.restore(
+                loading.resume(sources.open(experiment.resume), fabric, network, optimizer), experiment.resume
+            )
         if experiment.profiles and fabric.global_rank == 0:
             profile(parts)  # so that what cannot be profiled at the end is told at the start
     return parts
@@ -175,7 +184,7 @@ def _check_classes(experiment: Experiment, classes: int) -> None:
 
 
 def _shortened(data: Data, batches: int) -> Data:
-    validation = data.validation and First(data.validation, batches)
+    validation = None if data.validation is None else First(data.validation, batches)
     return replace(data, train=First(data.train, batches), validation=validation, test=First(data.test, batches))
 
 

@@ -136,10 +136,11 @@ class Folders(NamedTuple):
 
 def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     """Train, evaluate the last weights on the test images, and say where everything is."""
-    experiment, network, data, progress = parts.experiment, parts.network, parts.data, parts.progress
+    experiment, network = parts.experiment, parts.network
+    data, plain_optimizer, progress = parts.of_training()
     if fabric.world_size > 1 and experiment.sync_batchnorm:
         synchronise_batchnorm(network)
-    module, optimizer = fabric.setup(network, parts.optimizer)
+    module, optimizer = fabric.setup(network, plain_optimizer)
     if fabric.global_rank:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
     folder, log_folder = folders
@@ -179,6 +180,7 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
 
 
 def _evaluate(fabric: Fabric, parts: Parts) -> dict[str, Any]:
+    assert parts.data is not None
     loader = parts.data.test
     bar = progress_bar("evaluating", len(loader), shown=fabric.global_rank == 0)
     batches, experiment = watched(readable(loader.epoch(0)), bar), parts.experiment
@@ -200,7 +202,7 @@ def _summary(parts: Parts, results: dict[str, Any]) -> str:
         figures = f"top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} %, loss {results['loss']:.4f}"
         speed = f"{results['images']} images, {results['images_per_second']:.0f} a second"
         lines.append(f"{'last weights, ' if parts.progress else ''}test images: {figures} ({speed})")
-    if results["best"]:
+    if results["best"] and parts.data:
         best = results["best"]
         chosen = "test" if parts.data.validation is None else "validation"
         by_steps = parts.experiment.val_interval is not None
@@ -221,13 +223,14 @@ def _edges(network: nn.Module) -> dict[str, int | None] | None:
     wired = [graph for _, graph in graphs(network)]
     if not wired:
         return None
-    natural = [wiring.natural for graph in wired if isinstance(wiring := graph.wiring, STR)]
+    thresholds = [wiring.natural for graph in wired if isinstance(wiring := graph.wiring, STR)]
+    natural = [edges for edges in thresholds if edges is not None]
     with evaluating(network):
         acting = sum(int(graph.acting().count_nonzero()) for graph in wired)
     return {
         "possible": sum(graph.layout.possible for graph in wired),
         "acting": acting,
-        "natural": sum(natural) if natural and None not in natural else None,
+        "natural": sum(natural) if natural and len(natural) == len(thresholds) else None,
     }
 
 
@@ -240,7 +243,8 @@ def _claim_folders(parts: Parts, sources: Sources) -> Folders:
     """The folders of checkpoints and logs; the first holds the settings from then on."""
     experiment = parts.experiment
     name = _name(experiment)
-    folder = _folder_to_go_on_in(experiment, parts.progress, sources) or claim_folder(Path(experiment.save_dir), name)
+    _, _, progress = parts.of_training()
+    folder = _folder_to_go_on_in(experiment, progress, sources) or claim_folder(Path(experiment.save_dir), name)
     write_text(folder / "settings.yml", yaml.safe_dump(experiment.to_saved(), sort_keys=False))
     return Folders(folder, claim_log_folder(Path(experiment.log_dir), name))
 

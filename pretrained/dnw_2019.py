@@ -13,8 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from models.networks.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph
-from models.wirings.rules import Graph, RegularTargetedDropout, graphs
+from models.wirings.graph import Graph, graphs
 from models.wirings.selection import keep_largest
+from models.wirings.targeted_dropout import RegularTargetedDropout
 
 _STEP_PARTS = ("conv.", "graph.", "norm.")
 
@@ -31,6 +32,7 @@ def convert(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Any]:
     """
     converted: dict[str, Any] = {_rename(name, network): tensor for name, tensor in state.items() if name != "zeros"}
     for name, graph in graphs(network):
+        assert isinstance(graph, Graph)  # no layer was wired from outside in 2019
         weight = _take(converted, f"{name}.weight", graph)
         mask = _take(converted, f"{name}.mask", graph) if f"{name}.mask" in converted else None
         converted[f"{name}.weight"] = graph.layout.from_matrix(weight)

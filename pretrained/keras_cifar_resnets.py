@@ -78,11 +78,14 @@ def _layers(checkpoint: TensorFlowCheckpoint) -> list[Layer]:
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     """Our tensors by their Keras names, seen in Keras' order of the axes: height, width, in, out."""
     if isinstance(module, nn.BatchNorm2d):
+        assert module.running_mean is not None
+        assert module.running_var is not None
         return {
             "gamma": module.weight,
             "beta": module.bias,
             "moving_mean": module.running_mean,
             "moving_variance": module.running_var,
         }
+    assert isinstance(module, nn.Conv2d | nn.Linear)
     tensors = {"kernel": module.weight.permute(*range(2, module.weight.ndim), 1, 0)}
     return tensors if module.bias is None else tensors | {"bias": module.bias}

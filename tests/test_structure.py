@@ -12,11 +12,6 @@ from tests.structure import ROOT, Module, circles, library, unranked, upward
 LONGEST_FILE, LONGEST_FUNCTION, TESTED_FROM = 400, 60, 100
 LONG_FILES: dict[str, str] = {}
 """Files that may be longer, each with the reason."""
-WITHOUT_TEST_FILE = {
-    "models.networks.shared_states": "tested through test_randwire.py",
-    "models.sparse.layers": "tested through test_from_network.py",
-}
-"""Modules whose own file of tests is still to be written."""
 FOREIGN_PRIVATE = {
     "models.native.layout: _fields_": "of a ctypes structure, documented by Python",
     "models.native.layout: _type_": "of a ctypes type, documented by Python",
@@ -106,8 +101,6 @@ def test_lines_of_functions_are_counted():
 def test_every_module_of_some_length_has_its_test():
     missing = []
     for module in MODULES:
-        if module.name in WITHOUT_TEST_FILE:
-            continue
         parts = module.name.split(".")
         folder = ROOT.joinpath("tests", *(parts if module.package else parts[:-1]))
         if module.lines > TESTED_FROM and not (folder / f"test_{parts[-1]}.py").exists():

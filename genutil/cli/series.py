@@ -145,4 +145,4 @@ def _say(text: str) -> None:
 
 def _first() -> bool:
     """Whether this is the first of the processes that torchrun or SLURM may have started."""
-    return rank_zero_only.rank == 0
+    return getattr(rank_zero_only, "rank", 0) == 0

@@ -167,6 +167,6 @@ def adjacency_picture(matrix: Tensor) -> Tensor:
         Values in 0..1 [height, width], neither above `PICTURE_SIZE`: the density of each pixel's share of the edges.
     """
     acting = (matrix != 0).float()
-    size = [min(side, PICTURE_SIZE) for side in acting.shape]
-    density = F.adaptive_avg_pool2d(acting[None], size)[0]
+    height, width = (min(side, PICTURE_SIZE) for side in acting.shape)
+    density = F.adaptive_avg_pool2d(acting[None], (height, width))[0]
     return 1 - density / density.max().clamp(min=torch.finfo(density.dtype).tiny)

@@ -93,8 +93,8 @@ def read(path: Path, folder: Path = APPS, document: int | None = None, over: Map
         wired = wired or "wiring" in today
         # a base without a wiring may serve apps with several
         general = source != path and not wired
-        kept = dialect_2019.is_of_2019(stated) or dialect_before_options.is_of_then(stated)
-        layers.append(Layer(today, tolerant=general or kept))
+        # files that call the rule graph were written when options of other rules were passed over
+        layers.append(Layer(today, tolerant=general or dialect_2019.is_of_2019(stated) or "graph" in stated))
         origins |= {dialect_2019.KEYS.get(key, key): f"{key} (in {_shown(source)})" for key in stated}
     return App(merge([*layers, Layer(over or {})]), origins)
 

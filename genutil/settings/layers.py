@@ -17,8 +17,8 @@ class Layer:
 
     Attributes:
         stated: settings in the words of today.
-        tolerant: options that the wiring does not take are left out. Files of 2019 carried them for any wiring, and
-            settings that a run kept list them all.
+        tolerant: options that the wiring does not take are left out. Files that call the rule graph may carry them for
+            any wiring, and settings that a run kept list them all.
     """
 
     stated: Mapping[str, Any]

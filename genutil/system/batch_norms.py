@@ -62,7 +62,7 @@ class _Synchronised(_BatchNorm):
             return super().forward(x)
         self._check_input_dim(x)
         y, mean, variance, count = _BatchNormOverProcesses.apply(x, self.weight, self.bias, self.eps)
-        if self.track_running_stats:
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
@@ -89,7 +89,11 @@ def synchronise_batchnorm(network: nn.Module) -> None:
     (torch.nn.SyncBatchNorm does so on GPUs only.) The layers keep their place, their names and their weights, and are
     still instances of the class that they were.
     """
-    kinds = {nn.BatchNorm1d: SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm2d, nn.BatchNorm3d: SyncBatchNorm3d}
+    kinds: dict[type[nn.Module], type[_Synchronised]] = {
+        nn.BatchNorm1d: SyncBatchNorm1d,
+        nn.BatchNorm2d: SyncBatchNorm2d,
+        nn.BatchNorm3d: SyncBatchNorm3d,
+    }
     for module in network.modules():
         if type(module) in kinds:
             module.__class__ = kinds[type(module)]

@@ -11,10 +11,11 @@ import pickle
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -34,7 +35,11 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 OUTCOME = "outcome"
 MISTAKE = "mistake-of-"
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+}
 
 
 class SpawnedDDPStrategy(DDPStrategy):
@@ -91,7 +96,7 @@ def _strategy(experiment: Experiment, on_gpus: bool, processes: int) -> str | DD
     started_outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect() or "LOCAL_RANK" in os.environ
     # torch renamed the option; the statistics of synchronised batch norm are equal everywhere already
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-    share = {"forward_sync_buffers" if renamed else "broadcast_buffers": not experiment.sync_batchnorm}
+    share: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": not experiment.sync_batchnorm}
     return DDPStrategy(**share) if started_outside else SpawnedDDPStrategy(start_method="spawn", **share)
 
 
@@ -129,7 +134,7 @@ def launch(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any
         StopRequest(first=_pass_on_request, second=_end_children) as stop,
     ):
         try:
-            fabric.launch(_in_process, function, Path(folder), *arguments)
+            fabric.launch(partial(_in_process, function=function, folder=Path(folder), arguments=arguments))
         except (ProcessRaisedException, ProcessExitedException):
             for mistake in Path(folder).glob(f"{MISTAKE}*"):
                 raise UserError(mistake.read_text()) from None
@@ -150,7 +155,7 @@ def stop_signals() -> tuple[int, ...]:
     return signal.SIGINT, signal.SIGUSR1
 
 
-def _in_process(fabric: Fabric, function: Callable[..., Any], folder: Path, *arguments: Any) -> None:
+def _in_process(fabric: Fabric, function: Callable[..., Any], folder: Path, arguments: Sequence[Any]) -> None:
     """Leave what the function returns, or the user's mistake, in files: a pipe to the parent would be too narrow."""
     outcome = _outcome(function, fabric, *arguments)
     if isinstance(outcome, UserError):
@@ -201,7 +206,8 @@ def end_group() -> None:
 def _pass_on_request() -> None:
     announce()
     for child in multiprocessing.active_children():
-        os.kill(child.pid, signal.SIGUSR1)
+        if child.pid is not None:
+            os.kill(child.pid, signal.SIGUSR1)
 
 
 def _end_children() -> None:
@@ -234,14 +240,18 @@ def over_devices(fabric: Fabric, network: nn.Module) -> nn.Module:
 
 def sum_over_processes(fabric: Fabric, values: Tensor) -> Tensor:
     """The sum of a tensor over all processes, in each of them."""
-    return values if fabric.world_size == 1 else fabric.all_reduce(values, reduce_op="sum")
+    if fabric.world_size == 1:
+        return values
+    total = fabric.all_reduce(values, reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total
 
 
 def agree(fabric: Fabric, wish: bool) -> bool:
     """Whether any process wishes so. All must ask at the same point."""
     if fabric.world_size == 1:
         return wish
-    return bool(fabric.all_reduce(torch.tensor(float(wish), device=fabric.device), reduce_op="sum") > 0)
+    return bool(sum_over_processes(fabric, torch.tensor(float(wish), device=fabric.device)) > 0)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from genutil.errors import UserError
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name in its folder, then rename it.
 
     Whatever fails on the way, a file that already had the name stays as it was.

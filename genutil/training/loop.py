@@ -187,7 +187,8 @@ class Training:
         for step, loss in enumerate(losses, progress.step - len(losses)):
             if not math.isfinite(loss):
                 rate = self.schedule.lr(progress.epoch * progress.steps_per_epoch + step)
-                kept = f" The last good checkpoint is {self.folder / 'last.pt'}." if self._has_last() else ""
+                last = self.folder and self.folder / "last.pt"
+                kept = f" The last good checkpoint is {last}." if last and last.exists() else ""
                 raise UserError(
                     f"The loss is {loss} at step {step + 1} of epoch {progress.epoch + 1}, with a learning rate of "
                     f"{rate:g}: try a lower one, warmup_epochs or clip_grad_norm.{kept}"
@@ -195,6 +196,3 @@ class Training:
 
     def _stoppable(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         return stoppable(self.fabric, batches, self.stop, self._look_every)
-
-    def _has_last(self) -> bool:
-        return self.folder is not None and (self.folder / "last.pt").exists()

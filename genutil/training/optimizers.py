@@ -29,7 +29,8 @@ def parameter_groups(network: nn.Module, weight_decay: float, decay_norm_and_bia
         weight_decay: of the weights.
         decay_norm_and_bias: whether norms and biases decay as well; otherwise they form a second group.
     """
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             spared = isinstance(module, NORMS) or name.endswith("bias")
@@ -37,9 +38,11 @@ def parameter_groups(network: nn.Module, weight_decay: float, decay_norm_and_bia
     seen: set[int] = set()
     groups = []
     for parameters, decay in ((decayed, weight_decay), (plain, 0.0)):
-        own = [p for p in parameters if p.requires_grad and not (id(p) in seen or seen.add(id(p)))]
-        if own:
-            groups.append({"params": own, "weight_decay": decay})
+        own = {id(parameter): parameter for parameter in parameters if parameter.requires_grad}
+        fresh = [parameter for key, parameter in own.items() if key not in seen]
+        seen |= own.keys()
+        if fresh:
+            groups.append({"params": fresh, "weight_decay": decay})
     return groups
 
 

@@ -69,7 +69,7 @@ class Progress:
                 f"{source} was saved within an epoch of {saved['steps_per_epoch']} steps, and an epoch has "
                 f"{self.steps_per_epoch} now: resume with the same data and batch_size."
             )
-        sums = {name: Totals(**saved[name]) for name in ("totals", "noted") if name in saved}
+        sums: dict[str, Any] = {name: Totals(**saved[name]) for name in ("totals", "noted") if name in saved}
         values = {**saved, **sums, "steps_per_epoch": self.steps_per_epoch}
         for name, value in values.items():
             setattr(self, name, value)

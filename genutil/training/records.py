@@ -61,14 +61,16 @@ class Records:
         """Note a validation and what was trained since the one before. Returns whether it is the best so far."""
         progress = self.progress
         record = self._of_validation(scores)
-        better = progress.best is None or scores.top1 > progress.best["top1"]
-        if better:
-            progress.best = {"epoch": record["epoch"], "step": record["step"], "top1": scores.top1, "loss": scores.loss}
+        best = progress.best
+        better = best is None or scores.top1 > best["top1"]
+        if best is None or better:
+            best = {"epoch": record["epoch"], "step": record["step"], "top1": scores.top1, "loss": scores.loss}
+            progress.best = best
         progress.history.append(record)
         self.log.epoch(record, self.watch.pictures() if self.log.folder else None)
         position = self.timetable.position(record["epoch"], record["step"])
         left = self.timetable.seconds_left(record["seconds"])
-        self.say(validation_line(position, record, progress.best["top1"], left))
+        self.say(validation_line(position, record, best["top1"], left))
         progress.validated = progress.updates
         progress.totals, progress.noted, progress.acting = Totals(), Totals(), {}
         return better
@@ -79,7 +81,8 @@ class Records:
         sums = torch.tensor([totals.loss, totals.correct, totals.images], dtype=torch.float64)
         if self.fabric.world_size > 1:
             sums = sum_over_processes(self.fabric, sums.to(self.fabric.device))
-        return Totals(*sums.tolist(), totals.seconds)
+        loss, correct, images = sums.tolist()
+        return Totals(loss, correct, images, totals.seconds)
 
     def _of_validation(self, scores: Scores) -> dict[str, Any]:
         totals = self.totals()

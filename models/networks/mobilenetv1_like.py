@@ -248,6 +248,7 @@ class MobileNetV1Like(nn.Module):
         if isinstance(linear, WiredLinear):
             classifier = int(linear.in_features * linear.out_features * (1 - linear.graph.wiring.prune_rate))
         else:
+            assert isinstance(linear, nn.Linear)
             classifier = alive * linear.out_features
         return parameters + classifier, multiply_adds + side * side * alive + classifier
 

@@ -67,13 +67,13 @@ class Data:
 class SmallNet(nn.Module):
     """Conv, BN, ReLU, dropout, a wired linear layer of features, BN, linear: learns the classes of `make_data`."""
 
-    def __init__(self, graph: str = "dnw", dropout: float = 0.1, classes: int = 4) -> None:
+    def __init__(self, wiring: str = "dnw", dropout: float = 0.1, classes: int = 4) -> None:
         super().__init__()
         self.conv = nn.Conv2d(1, 8, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(8)
         self.dropout = nn.Dropout(dropout)
         layout = EdgeLayout.full(16, 8 * 16)
-        self.graph = Graph(layout, make_wiring(graph, layout, prune_rate=0.8))
+        self.graph = Graph(layout, make_wiring(wiring, layout, prune_rate=0.8))
         self.norm2 = nn.BatchNorm1d(16)
         self.linear = nn.Linear(16, classes)
 

@@ -78,9 +78,9 @@ def test_the_same_number_of_classes_takes_the_classifier_too(tmp_path: Path, fab
 
 
 def test_a_complete_networks_weights_start_a_wired_one(tmp_path: Path, fabric: Fabric) -> None:
-    source = SmallNet(graph="complete")
+    source = SmallNet(wiring="complete")
     path = saved(tmp_path / "last.pt", fabric, source)
-    network = SmallNet(graph="dnw")
+    network = SmallNet(wiring="dnw")
     loading.start_from(open_source(path), network, set)
     assert torch.equal(network.graph.weight, source.graph.weight)
     assert network.graph.acting().sum() == network.graph.wiring.kept
@@ -95,9 +95,9 @@ def test_any_other_difference_is_an_error(tmp_path: Path, fabric: Fabric) -> Non
 
 
 def test_entries_to_keep_stay(tmp_path: Path, fabric: Fabric) -> None:
-    source = SmallNet(graph="complete")
+    source = SmallNet(wiring="complete")
     path = saved(tmp_path / "last.pt", fabric, source)
-    network = SmallNet(graph="fine_tune")
+    network = SmallNet(wiring="fine_tune")
     mask = network.graph.wiring.mask.clone()
     loading.load_weights(open_source(path), network, keep=["graph.wiring.mask"])
     assert torch.equal(network.graph.wiring.mask, mask)

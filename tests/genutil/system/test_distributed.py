@@ -107,7 +107,7 @@ def test_a_run_of_two_processes_resumes_in_one(two: dict, one: dict) -> None:
 
 
 def test_without_synchronisation_all_evaluate_the_network_that_is_saved(two: dict, one: dict) -> None:
-    network = processes.SmallNet(graph="random", dropout=0).double()
+    network = processes.SmallNet(wiring="random", dropout=0).double()
     loading.load_weights(open_source(two["folder"] / "plain" / "last.pt"), network)
     data = processes.make_data(70, 15, dtype=torch.float64)
     scores = processes.evaluate(Fabric(accelerator="cpu", devices=1), network, data.test.epoch(0))
