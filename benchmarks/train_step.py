@@ -12,7 +12,6 @@ import argparse
 import copy
 import json
 import multiprocessing
-import resource
 import statistics
 import sys
 import time
@@ -144,16 +143,25 @@ def choosing_seconds(network: nn.Module) -> float:
 
 
 def step_memory(name: str, form: str, threads: int) -> float:
-    """MiB that three steps add at most to a process that has the network, its images and one step of one image behind it."""
+    """MiB that a step takes at most beside the network, its optimizer's state and its images. Needs Linux."""
     torch.set_num_threads(threads)
     row = ROWS[name]
-    network = networks(row)[form]
-    Stepper(network, row, 2).step()
-    stepper = Stepper(network, row, row.batch)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    stepper = Stepper(networks(row)[form], row, row.batch)
+    images, labels = stepper.images, stepper.labels
+    stepper.images, stepper.labels = images[:2], labels[:2]
+    stepper.step()
+    stepper.images, stepper.labels = images, labels
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is the present size from now on
+    before = _status("VmRSS")
     for _ in range(3):
         stepper.step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> float:
+    """MiB of a line of this process's status."""
+    found = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(found.split()[1]) / 1024
 
 
 def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
@@ -187,10 +195,10 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
 def line(result: dict[str, Any]) -> str:
     """A row of the table."""
     ours, plain = (statistics.median(result["milliseconds"][form]) for form in ("ours", "plain"))
-    ratio, memory = result["ratio"], result["peak_mib"]
+    ratio, memory, chosen = result["ratio"], result["peak_mib"], 100 * result["selection_share"]
     return (
         f"{result['words']:30} {result['batch']:4} x {result['image_size']:3}  {ours:7.0f} {plain:7.0f} ms  "
-        f"{ratio['median']:5.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})  choosing {result['selection_share']:5.1%}  "
+        f"{ratio['median']:5.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})  choosing {chosen:4.1f} %  "
         f"{memory['ours']:5.0f} {memory['plain']:5.0f} MiB  {result['float64_difference']:.0e}"
     )
 

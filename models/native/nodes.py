@@ -128,6 +128,7 @@ def normalized(planes: Planes, norm: nn.Module, channels: slice = slice(None), r
     node = _Node(planes, norm, norm.weight[channels], norm.bias[channels], None, relu=relu)
     if tape.dense:
         result = Planes(tape, planes.size, torch.empty(planes.channels, planes.positions, dtype=tape.dtype))
+        result.shared = False
     else:
         result = Planes.empty(tape, planes.size, planes.channels)
     node.forward(result.rows)
@@ -163,6 +164,7 @@ class _Node:
         relu: bool = True,
     ) -> None:
         self.planes, self.tape, self.relu, self.stride = planes, planes.tape, relu, stride
+        planes.shared = True  # the way back reads them
         self.places = [self.tape.input(tensor) for tensor in (weight, bias, kernel)]
         self.weight, self.bias, self.kernel = (
             None if tensor is None else tensor.detach().contiguous() for tensor in (weight, bias, kernel)

@@ -72,11 +72,13 @@ class Planes:
         buffer: that the rows lie in.
 
     Attributes:
+        shared: others than whom these planes leave to may read or change their memory.
         gradient: the same rows for the gradient, once there is one.
     """
 
     def __init__(self, tape: Tape, size: tuple[int, int], rows: Tensor, buffer: Buffer | None = None) -> None:
         self.tape, self.size, self.rows, self._buffer = tape, size, rows, buffer
+        self.shared = True
         self.gradient: Tensor | None = None
         self._gradient_buffer: Buffer | None = None
         self._whole: tuple[Planes, slice] | None = None
@@ -103,6 +105,8 @@ class Planes:
 
     def part(self, channels: slice) -> Planes:
         """The planes of some channels alone."""
+        if range(self.channels)[channels] == range(self.channels):
+            return self
         planes = Planes(self.tape, self.size, self.rows[channels], self._buffer)
         planes._whole = self, channels
         return planes
@@ -184,7 +188,7 @@ def leave(planes: Planes) -> Tensor:
 
 def _images(planes: Planes) -> Tensor:
     if planes.tape.dense:
-        return images_of(planes.numbers.clone(), planes.size)
+        return images_of(planes.numbers.clone() if planes.shared else planes.rows, planes.size)
     images = torch.empty(planes.tape.batch, planes.channels, *planes.size, dtype=planes.tape.dtype)
     training.from_planes(planes.rows, images)
     return images

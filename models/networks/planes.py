@@ -27,6 +27,7 @@ from models.native.training import load_kernel
 from models.networks.edge_sums import DenseSums, EdgeSums, SparseSums, sparse_sums_pay
 
 AnyPlanes = Tensor | Planes
+UNCHANGED = (0, 1, 2, 3)
 _torch_alone: ContextVar[bool] = ContextVar("torch_alone", default=False)
 
 
@@ -54,11 +55,12 @@ def leave(planes: AnyPlanes) -> Tensor:
     return tape.leave(planes) if isinstance(planes, Planes) else planes
 
 
-def lying_as_planes(images: Tensor, network: nn.Module) -> Tensor:
-    """The same images, in the order in memory in which they enter without being copied, and leave so again."""
-    if not is_native(images, network):
-        return images
-    return images.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
+def axes_in_memory(images: Tensor, network: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The order of the axes of images [batch, channels, height, width] in which they enter without being copied.
+
+    Returns the axes to give to `permute`, ahead of `contiguous`, and those that lead back to images.
+    """
+    return ((1, 2, 3, 0), (3, 0, 1, 2)) if is_native(images, network) else (UNCHANGED, UNCHANGED)
 
 
 def normalized(planes: AnyPlanes, norm: nn.Module, channels: slice | None = None, relu: bool = False) -> AnyPlanes:
