@@ -128,9 +128,9 @@ def normalized(planes: Planes, norm: nn.Module, channels: slice = slice(None), r
     node = _Node(planes, norm, norm.weight[channels], norm.bias[channels], None, relu=relu)
     if tape.dense:
         result = Planes(tape, planes.size, torch.empty(planes.channels, planes.positions, dtype=tape.dtype))
-        result.shared = False
     else:
         result = Planes.empty(tape, planes.size, planes.channels)
+    result.shared = False
     node.forward(result.rows)
 
     def back() -> None:

@@ -72,7 +72,7 @@ class Planes:
         buffer: that the rows lie in.
 
     Attributes:
-        shared: others than whom these planes leave to may read or change their memory.
+        shared: the memory is read again, by a way back or by whom it came from.
         gradient: the same rows for the gradient, once there is one.
     """
 
@@ -129,9 +129,10 @@ class Planes:
             self.gradient = self._gradient_buffer.rows
         return self.gradient, False
 
-    def forget_gradient(self) -> None:
-        """Nobody needs the gradient any more."""
-        self.gradient = self._gradient_buffer = None
+    def release(self) -> None:
+        """Let go of the memory where no way back reads it; the gradient may still come."""
+        if not self.shared:
+            self.rows, self._buffer = torch.empty_like(self.rows, device="meta"), None
 
 
 def rows_of(images: Tensor) -> Tensor:
@@ -201,7 +202,9 @@ class _Leave(torch.autograd.Function):
     def forward(ctx: Any, planes: Planes, back: list[Back], watched: list[bool], *inputs: Tensor) -> Tensor:
         ctx.planes, ctx.back, ctx.inputs = planes, back, len(inputs)
         ctx.save_for_backward(*(tensor for tensor, seen in zip(inputs, watched, strict=True) if seen))
-        return _images(planes)
+        images = _images(planes)
+        planes.release()
+        return images
 
     @staticmethod
     @once_differentiable
