@@ -139,6 +139,28 @@ def trained(figures: Figures) -> str:
     return table(["experiment", "epochs", "seeds", "test top-1"], rows) if rows else "No training is recorded yet."
 
 
+def train_steps(figures: Figures) -> str:
+    """Milliseconds of a training step of every wired network, ours and written plainly."""
+    heads = ["network", "batch", "ours, ms", "plain, ms", "times as fast", "choosing edges", "MiB, ours", "MiB, plain"]
+    rows = []
+    for row in figures.value("train_step/rows").values():
+        ours, plain = (statistics.median(row["milliseconds"][form]) for form in ("ours", "plain"))
+        ratio, size = row["ratio"], row["image_size"]
+        rows.append(
+            [
+                f"{row['words']}, {size}x{size}",
+                str(row["batch"]),
+                f"{ours:,.0f}",
+                f"{plain:,.0f}",
+                f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})",
+                f"{100 * row['selection_share']:.1f} %",
+                *(f"{row['peak_mib'][form]:,.0f}" for form in ("ours", "plain")),
+                f"{row['float64_difference']:.0e}",
+            ]
+        )
+    return table([*heads, "difference"], rows)
+
+
 TABLES: dict[str, Callable[[Figures], str]] = {
     "engines": engines,
     "missed_aims": missed_aims,
@@ -148,5 +170,6 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "rules": rules,
     "node_edges": node_edges,
     "published_errors": published_errors,
+    "train_steps": train_steps,
     "trained": trained,
 }

@@ -1,19 +1,22 @@
-"""One training step of the MobileNet-like x0.225 network, against the same network written plainly.
+"""One training step of every wired network, against the same network written plainly, as the code of 2019 did.
 
-    python benchmarks/train_step.py [--batch 128] [--image-size 32] [--threads 2] [--repeats 7] [--json FILE]
+    python benchmarks/train_step.py [--rows static mobilenet_32 ...] [--threads 2] [--repeats 7] [--json FILE]
 
-Plainly means: whole matrices, entries that can never act held at zero, every weight sorted in every forward pass, and
-dense masked 1x1 convolutions. Both networks take the same steps in turn in one process. Before that, their
-loss and gradients are compared in float64.
+Plainly means benchmarks/plain_networks.py. Both networks take the same steps in turn in one process. Before that, their
+loss and gradients are compared in float64, and the memory that a step takes is measured in a process each.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import multiprocessing
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,140 +25,199 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import plain_networks
 from benchmarks.conditions import conditions
-from models.networks.mobilenetv1_like import MobileNetV1Like, WiredStage
-from models.wirings.rules import Graph, graphs
+from models.networks.mobilenetv1_like import MobileNetV1Like
+from models.networks.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
+from models.wirings.graph import Graph, graphs
 
 
-class FullSort(torch.autograd.Function):
-    """Zero the smallest entries, found by sorting all of them; straight-through gradient."""
+@dataclass(frozen=True)
+class Row:
+    """A network, its plain form, and the images of a step.
 
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, prune_rate: float) -> Tensor:
-        effective = weight.clone()
-        order = weight.abs().flatten().sort().indices
-        effective.view(-1)[order[: int(prune_rate * weight.numel())]] = 0
-        return effective
+    Attributes:
+        words: for the table.
+        make: the network.
+        plain: its plain form, from the network.
+        batch, image_size, classes: of the images.
+        compared: images that loss and gradients are compared on in float64.
+    """
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None
-
-
-class PlainStage(nn.Module):
-    """A stage with its whole matrix, run group by group of source nodes."""
-
-    def __init__(self, stage: WiredStage) -> None:
-        super().__init__()
-        self.norm, self.downsample = stage.norm, stage.downsample
-        if stage.blocks > 1:
-            self.conv = stage.conv
-        self.in_channels, self.out_channels, self.blocks = stage.in_channels, stage.out_channels, stage.blocks
-        self.prune_rate = stage.graph.wiring.prune_rate
-        self.weight = nn.Parameter(stage.graph.layout.to_matrix(stage.graph.weight.detach())[:, :, None, None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = FullSort.apply(self.weight, self.prune_rate)
-        x = F.conv2d(self.downsample(F.relu(self.norm[0](x))), weight[:, : self.in_channels])
-        for group in range(self.blocks - 1):
-            nodes = slice(group * self.out_channels, (group + 1) * self.out_channels)
-            planes = F.relu(self.norm[group + 1](x[:, : self.out_channels]))
-            planes = F.conv2d(planes, self.conv.weight[nodes], padding=1, groups=self.out_channels)
-            columns = slice(self.in_channels + nodes.start, self.in_channels + nodes.stop)
-            x = x[:, self.out_channels :] + F.conv2d(planes, weight[nodes.stop :, columns])
-        return x
+    words: str
+    make: Callable[[], nn.Module]
+    plain: Callable[[Any], nn.Module]
+    batch: int
+    image_size: int = 32
+    classes: int = 10
+    compared: int = 8
 
 
-def plain(network: MobileNetV1Like) -> nn.Module:
-    """A copy of the network with plain stages and the same weights."""
-    twin = MobileNetV1Like(network.linear.out_features, 32 if network.conv1.stride == (1, 1) else 224, "dnw", 0.775)
-    twin.load_state_dict(network.state_dict())
-    twin.layers = nn.Sequential(*(PlainStage(stage) for stage in twin.layers))
-    return twin
+ROWS = {
+    "static": Row("static", lambda: StaticNeuralGraph(10, 32, "dnw", 0.95), plain_networks.PlainStatic, batch=256),
+    "discrete": Row(
+        "discrete time", lambda: DiscreteTimeNeuralGraph(10, 32, "dnw", 0.95), plain_networks.PlainDiscreteTime, 128
+    ),
+    "continuous": Row(
+        "continuous time, rk4, 4 steps",
+        lambda: ContinuousTimeNeuralGraph(10, 32, "dnw", 0.95, solver="rk4", solver_steps=4),
+        lambda network: plain_networks.PlainContinuousTime(network, "rk4", 4),
+        batch=64,
+    ),
+    "mobilenet_32": Row(
+        "MobileNet-like x0.225", lambda: MobileNetV1Like(10, 32, "dnw", 0.775), plain_networks.PlainMobileNet, 128
+    ),
+    "mobilenet_224": Row(
+        "MobileNet-like x0.225",
+        lambda: MobileNetV1Like(1000, 224, "dnw", 0.775),
+        plain_networks.PlainMobileNet,
+        batch=8,
+        image_size=224,
+        classes=1000,
+        compared=2,
+    ),
+}
 
 
-def difference(network: MobileNetV1Like, twin: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Largest difference of the loss and of every gradient, relative to that gradient's largest entry."""
-    losses = []
-    for model in (network, twin):
-        model.zero_grad()
-        losses.append(F.cross_entropy(model(images), labels))
-        losses[-1].backward()
-    theirs = {name: parameter.grad for name, parameter in twin.named_parameters()}
-    worst = float((losses[0] - losses[1]).detach().abs())
-    layouts = {f"{name}.weight": graph for name, graph in graphs(network)}
-    for name, parameter in network.named_parameters():
-        other = theirs[name.replace("graph.weight", "weight")] if name in layouts else theirs[name]
+class Stepper:
+    """Training steps of one network on the same images."""
+
+    def __init__(self, network: nn.Module, row: Row, batch: int) -> None:
+        torch.manual_seed(1)
+        self.network = network
+        self.images = torch.randn(batch, 3, row.image_size, row.image_size)
+        self.labels = torch.randint(row.classes, (batch,))
+        self.optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=1e-4)
+
+    def step(self) -> float:
+        """Seconds of one step."""
+        start = time.perf_counter()
+        self.optimizer.zero_grad()
+        F.cross_entropy(self.network(self.images), self.labels).backward()
+        self.optimizer.step()
+        return time.perf_counter() - start
+
+
+def networks(row: Row) -> dict[str, nn.Module]:
+    """Ours and the plain one, equal but for their form, with no parameter in common."""
+    torch.manual_seed(0)
+    ours = row.make()
+    return {"ours": ours, "plain": row.plain(copy.deepcopy(ours))}
+
+
+def gradients(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    loss = F.cross_entropy(network(images), labels)
+    network.zero_grad()
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+
+def difference(row: Row) -> float:
+    """The largest difference of the loss and of every gradient in float64, relative to that gradient's largest entry.
+
+    Gradients that a norm takes away, 0 but for rounding, are relative to a thousandth of the largest of all.
+    """
+    pair = {name: network.double() for name, network in networks(row).items()}
+    torch.manual_seed(1)
+    images = torch.randn(row.compared, 3, row.image_size, row.image_size, dtype=torch.float64)
+    labels = torch.randint(row.classes, (row.compared,))
+    (loss, found), (other, expected) = (gradients(network, images, labels) for network in pair.values())
+    layouts = {f"{name}.weight": graph.layout for name, graph in graphs(pair["ours"])}
+    worst, largest = float((loss - other).abs()), max(float(g.abs().max()) for g in expected.values())
+    for name, gradient in found.items():
+        theirs = expected[name]
         if name in layouts:
-            other = layouts[name].layout.from_matrix(other)
-        worst = max(worst, float((parameter.grad - other).abs().max() / other.abs().max()))
+            theirs = layouts[name].from_matrix(theirs[:, :, 0, 0])
+        scale = max(float(theirs.abs().max()), 1e-3 * largest)
+        worst = max(worst, float((gradient - theirs).abs().max()) / scale)
     return worst
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
-    """Seconds of one training step."""
-    start = time.perf_counter()
-    optimizer.zero_grad()
-    F.cross_entropy(model(images), labels).backward()
-    optimizer.step()
-    return time.perf_counter() - start
-
-
-def selection_seconds(network: nn.Module) -> float:
+def choosing_seconds(network: nn.Module) -> float:
     """Seconds to choose the kept edges of every graph once."""
     start = time.perf_counter()
     for _, graph in graphs(network):
-        Graph.acting(graph)
+        assert isinstance(graph, Graph)
+        graph.acting()
     return time.perf_counter() - start
 
 
-def measure(batch: int, image_size: int, repeats: int) -> dict[str, Any]:
-    torch.manual_seed(0)
-    network = MobileNetV1Like(10 if image_size <= 64 else 1000, image_size, "dnw", 0.775)
-    twin = plain(network)
-    images, labels = torch.randn(batch, 3, image_size, image_size), torch.randint(10, (batch,))
-    gap = difference(network.double(), twin.double(), images[:8].double(), labels[:8])
-    models = {"ours": network.float(), "plain": twin.float()}
-    optimizers = {name: torch.optim.SGD(m.parameters(), 0.1, 0.9, weight_decay=1e-4) for name, m in models.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
+def step_memory(name: str, form: str, threads: int) -> float:
+    """MiB that a step takes at most beside the network, its optimizer's state and its images. Needs Linux."""
+    torch.set_num_threads(threads)
+    row = ROWS[name]
+    stepper = Stepper(networks(row)[form], row, row.batch)
+    images, labels = stepper.images, stepper.labels
+    stepper.images, stepper.labels = images[:2], labels[:2]
+    stepper.step()
+    stepper.images, stepper.labels = images, labels
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is the present size from now on
+    before = _status("VmRSS")
+    for _ in range(3):
+        stepper.step()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> float:
+    """MiB of a line of this process's status."""
+    found = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(found.split()[1]) / 1024
+
+
+def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
+    """Everything about one row."""
+    row = ROWS[name]
+    gap = difference(row)
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        memory = {form: pool.apply(step_memory, (name, form, threads)) for form in ("ours", "plain")}
+    steppers = {form: Stepper(network, row, row.batch) for form, network in networks(row).items()}
+    seconds: dict[str, list[float]] = {form: [] for form in steppers}
     chosen = []
     for turn in range(repeats + 1):
-        for name, model in models.items():
-            taken = step(model, optimizers[name], images, labels)
+        for form, stepper in steppers.items():
+            taken = stepper.step()
             if turn:
-                seconds[name].append(taken)
-        chosen.append(selection_seconds(network))
+                seconds[form].append(taken)
+        chosen.append(choosing_seconds(steppers["ours"].network))
     ratios = [p / o for p, o in zip(seconds["plain"], seconds["ours"], strict=True)]
     return {
-        "measured": conditions(),
-        "threads": torch.get_num_threads(),
-        "batch": batch,
-        "image_size": image_size,
+        "words": row.words,
+        "batch": row.batch,
+        "image_size": row.image_size,
         "float64_difference": gap,
-        "milliseconds": {name: [1e3 * s for s in values] for name, values in seconds.items()},
+        "milliseconds": {form: [1e3 * s for s in values] for form, values in seconds.items()},
         "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
         "selection_share": statistics.median(chosen) / statistics.median(seconds["ours"]),
+        "peak_mib": memory,
     }
+
+
+def line(result: dict[str, Any]) -> str:
+    """A row of the table."""
+    ours, plain = (statistics.median(result["milliseconds"][form]) for form in ("ours", "plain"))
+    ratio, memory, chosen = result["ratio"], result["peak_mib"], 100 * result["selection_share"]
+    return (
+        f"{result['words']:30} {result['batch']:4} x {result['image_size']:3}  {ours:7.0f} {plain:7.0f} ms  "
+        f"{ratio['median']:5.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})  choosing {chosen:4.1f} %  "
+        f"{memory['ours']:5.0f} {memory['plain']:5.0f} MiB  {result['float64_difference']:.0e}"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    result = measure(args.batch, args.image_size, args.repeats)
-    for name, values in result["milliseconds"].items():
-        print(f"{name:6} {statistics.median(values):8.0f} ms ({min(values):.0f} to {max(values):.0f})")
-    ratio = result["ratio"]
-    print(f"plain / ours {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
-    print(f"choosing the edges takes {100 * result['selection_share']:.1f} % of our step")
-    print(f"largest difference of loss and gradients in float64: {result['float64_difference']:.1e}")
+    results = {"measured": conditions(), "threads": args.threads, "rows": {}}
+    print(f"{results['measured']['hardware']}, {args.threads} threads: ours, plain, ratio, peak memory, difference")
+    for name in args.rows:
+        results["rows"][name] = measure(name, args.repeats, args.threads)
+        print(line(results["rows"][name]), flush=True)
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1))
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

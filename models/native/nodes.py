@@ -13,6 +13,8 @@ from models.native.buffers import BUFFERS
 from models.native.tape import Planes, Tape
 from models.native.training import Edges, NodeSpec, NormKind
 
+Norm = nn.BatchNorm2d | nn.InstanceNorm2d
+
 
 @dataclass
 class _Sum:
@@ -38,7 +40,7 @@ class Sources:
         self.filled = 0
         self._sums: list[_Sum] = []
 
-    def grow(self, planes: Planes, norm: nn.Module | None, kernel: Tensor, stride: int = 1) -> None:
+    def grow(self, planes: Planes, norm: Norm | None, kernel: Tensor, stride: int = 1) -> None:
         """Add nodes: norm, ReLU and depthwise convolution of planes.
 
         Args:
@@ -115,7 +117,7 @@ class Sources:
             gradient.zero_()
 
 
-def normalized(planes: Planes, norm: nn.Module, channels: slice = slice(None), relu: bool = False) -> Planes:
+def normalized(planes: Planes, norm: Norm, channels: slice = slice(None), relu: bool = False) -> Planes:
     """The norm of planes, and their ReLU where asked for.
 
     Args:
@@ -130,6 +132,7 @@ def normalized(planes: Planes, norm: nn.Module, channels: slice = slice(None), r
         result = Planes(tape, planes.size, torch.empty(planes.channels, planes.positions, dtype=tape.dtype))
     else:
         result = Planes.empty(tape, planes.size, planes.channels)
+    result.shared = False
     node.forward(result.rows)
 
     def back() -> None:
@@ -155,7 +158,7 @@ class _Node:
     def __init__(
         self,
         planes: Planes,
-        norm: nn.Module | None,
+        norm: Norm | None,
         weight: Tensor | None,
         bias: Tensor | None,
         kernel: Tensor | None,
@@ -163,6 +166,7 @@ class _Node:
         relu: bool = True,
     ) -> None:
         self.planes, self.tape, self.relu, self.stride = planes, planes.tape, relu, stride
+        planes.shared = True  # the way back reads them
         self.places = [self.tape.input(tensor) for tensor in (weight, bias, kernel)]
         self.weight, self.bias, self.kernel = (
             None if tensor is None else tensor.detach().contiguous() for tensor in (weight, bias, kernel)
@@ -171,7 +175,7 @@ class _Node:
         self.norm = norm
         self.epsilon = 0.0 if norm is None else norm.eps
 
-    def _measures(self, norm: nn.Module | None) -> tuple[NormKind, Tensor | None, Tensor | None, Tensor | None]:
+    def _measures(self, norm: Norm | None) -> tuple[NormKind, Tensor | None, Tensor | None, Tensor | None]:
         channels, batch, dtype = self.planes.channels, self.tape.batch, self.tape.dtype
         if norm is None:
             return NormKind.NONE, None, None, None
@@ -184,6 +188,8 @@ class _Node:
         if norm.training:
             mean, deviation, variance = (torch.empty(channels, dtype=dtype) for _ in range(3))
             return NormKind.BATCH, mean, deviation, variance
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         return NormKind.FIXED, norm.running_mean.clone(), (norm.running_var + norm.eps).rsqrt(), None
 
     def _spec(self, beyond: Tensor, **more: Any) -> NodeSpec:
@@ -217,11 +223,21 @@ class _Node:
     def forward(self, output: Tensor) -> None:
         training.run_node(self._spec(output, output=output.data_ptr()), self.tape.dtype, backward=False)
         if self.kind is NormKind.BATCH:
-            norm, count = self.norm, self.planes.positions
-            assert norm is not None
-            norm.num_batches_tracked.add_(1)
-            norm.running_mean.lerp_(self.mean, norm.momentum)
-            norm.running_var.lerp_(self.variance * (count / (count - 1)), norm.momentum)
+            self._follow()
+
+    def _follow(self) -> None:
+        """Let the running statistics follow those of the batch."""
+        norm, mean, variance, count = self.norm, self.mean, self.variance, self.planes.positions
+        assert norm is not None
+        assert norm.num_batches_tracked is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.momentum is not None
+        assert mean is not None
+        assert variance is not None
+        norm.num_batches_tracked.add_(1)
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)
 
     def backward(self, gradient: Tensor) -> None:
         wanted = (self.weight, self.bias, self.kernel)

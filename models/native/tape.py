@@ -72,11 +72,13 @@ class Planes:
         buffer: that the rows lie in.
 
     Attributes:
+        shared: the memory is read again, by a way back or by whom it came from.
         gradient: the same rows for the gradient, once there is one.
     """
 
     def __init__(self, tape: Tape, size: tuple[int, int], rows: Tensor, buffer: Buffer | None = None) -> None:
         self.tape, self.size, self.rows, self._buffer = tape, size, rows, buffer
+        self.shared = True
         self.gradient: Tensor | None = None
         self._gradient_buffer: Buffer | None = None
         self._whole: tuple[Planes, slice] | None = None
@@ -103,6 +105,8 @@ class Planes:
 
     def part(self, channels: slice) -> Planes:
         """The planes of some channels alone."""
+        if range(self.channels)[channels] == range(self.channels):
+            return self
         planes = Planes(self.tape, self.size, self.rows[channels], self._buffer)
         planes._whole = self, channels
         return planes
@@ -125,9 +129,10 @@ class Planes:
             self.gradient = self._gradient_buffer.rows
         return self.gradient, False
 
-    def forget_gradient(self) -> None:
-        """Nobody needs the gradient any more."""
-        self.gradient = self._gradient_buffer = None
+    def release(self) -> None:
+        """Let go of the memory where no way back reads it; the gradient may still come."""
+        if not self.shared:
+            self.rows, self._buffer = torch.empty_like(self.rows, device="meta"), None
 
 
 def rows_of(images: Tensor) -> Tensor:
@@ -184,7 +189,7 @@ def leave(planes: Planes) -> Tensor:
 
 def _images(planes: Planes) -> Tensor:
     if planes.tape.dense:
-        return images_of(planes.numbers.clone(), planes.size)
+        return images_of(planes.numbers.clone() if planes.shared else planes.rows, planes.size)
     images = torch.empty(planes.tape.batch, planes.channels, *planes.size, dtype=planes.tape.dtype)
     training.from_planes(planes.rows, images)
     return images
@@ -197,7 +202,9 @@ class _Leave(torch.autograd.Function):
     def forward(ctx: Any, planes: Planes, back: list[Back], watched: list[bool], *inputs: Tensor) -> Tensor:
         ctx.planes, ctx.back, ctx.inputs = planes, back, len(inputs)
         ctx.save_for_backward(*(tensor for tensor, seen in zip(inputs, watched, strict=True) if seen))
-        return _images(planes)
+        images = _images(planes)
+        planes.release()
+        return images
 
     @staticmethod
     @once_differentiable

@@ -19,18 +19,24 @@ void transpose(T* planes, int64_t row, T* images, int64_t image_stride, int64_t 
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t item = 0; item < outer * strips; item++) {
     const int64_t o = item / strips, first = item % strips * SIDE, last = std::min(inner, first + SIDE);
-    for (int64_t n0 = 0; n0 < count; n0 += SIDE)
-      for (int64_t i = first; i < last; i++) {
-        const int64_t channel = by_place ? o : i, place = by_place ? i : o;
-        T* to = planes + channel * row + place * count;
-        T* from = images + channel * channel_stride + place * place_stride;
-        for (int64_t n = n0; n < std::min(count, n0 + SIDE); n++) {
-          if (IN)
-            to[n] = from[n * image_stride];
-          else
-            from[n * image_stride] = to[n];
-        }
+    const int64_t step = by_place ? place_stride : channel_stride, plane_step = by_place ? count : row;
+    T* rows = by_place ? planes + o * row + first * count : planes + first * row + o * count;
+    T* pixels = images + (by_place ? o * channel_stride : o * place_stride) + first * step;
+    // through a tile of their own, for images lie powers of two apart and would push one another out of the cache
+    T tile[SIDE][SIDE];
+    for (int64_t n0 = 0; n0 < count; n0 += SIDE) {
+      const int64_t here = std::min(SIDE, count - n0);
+      if (IN) {
+        for (int64_t n = 0; n < here; n++)
+          for (int64_t i = 0; i < last - first; i++) tile[i][n] = pixels[(n0 + n) * image_stride + i * step];
+        for (int64_t i = 0; i < last - first; i++) std::copy_n(tile[i], here, rows + i * plane_step + n0);
+      } else {
+        for (int64_t i = 0; i < last - first; i++)
+          for (int64_t n = 0; n < here; n++) tile[n][i] = rows[i * plane_step + n0 + n];
+        for (int64_t n = 0; n < here; n++)
+          for (int64_t i = 0; i < last - first; i++) pixels[(n0 + n) * image_stride + i * step] = tile[n][i];
       }
+    }
   }
 }
 

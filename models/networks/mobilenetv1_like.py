@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -92,7 +92,7 @@ class WiredStage(nn.Module):
         edges = self.graph()
         columns = self.in_channels + self.out_channels * (self.blocks - 1)
         sources = make_sources(x, columns, edges, self.stride)
-        sources.grow(x, self.norm[0], self.downsample[0])
+        sources.grow(x, self.norm[0], cast("nn.Conv2d", self.downsample[0]))
         for group in range(self.blocks - 1):
             kernels = slice(group * self.out_channels, (group + 1) * self.out_channels)
             sources.grow(sources.sum(edges[group]), self.norm[group + 1], self.conv, kernels)

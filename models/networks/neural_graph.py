@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchdiffeq import odeint
 
-from models.networks.planes import AnyPlanes, enter, leave, lying_as_planes, make_sources, normalized, part
+from models.networks.planes import UNCHANGED, AnyPlanes, axes_in_memory, enter, leave, make_sources, normalized, part
 from models.networks.solvers import SOLVERS
 from models.signatures import extended
 from models.sparse.graph import ChannelGraph, Edges
@@ -208,20 +208,19 @@ class StaticNeuralGraph(_TinyClassifier):
 class _Step(nn.Module):
     """ReLU, depthwise conv, graph, instance norm: [batch, dim, height, width] to the same shape."""
 
-    def __init__(self, network: _TinyClassifier, relu_in_place: bool = False) -> None:
+    def __init__(self, network: _TinyClassifier) -> None:
         super().__init__()
         dim = network.dim
         self.conv = _depthwise(dim)
         self.graph = network.wired_graph(EdgeLayout.full(dim, dim))
         self.norm = nn.InstanceNorm2d(dim, affine=True)
-        self.relu_in_place = relu_in_place
 
-    def prepared(self, state: Tensor) -> Tensor:
-        """The first state, in the order in memory that suits the step."""
-        return lying_as_planes(state, self)
+    def axes(self, state: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """As `axes_in_memory`, of the states that the step takes and gives."""
+        return axes_in_memory(state, self)
 
     def forward(self, state: Tensor, weight: Tensor) -> Tensor:
-        planes = enter(F.relu_(state) if self.relu_in_place else state, self)
+        planes = enter(state, self)
         sources = make_sources(planes, len(weight), (weight,))
         sources.grow(planes, None, self.conv)
         return leave(normalized(sources.sum(weight), self.norm))
@@ -234,19 +233,18 @@ class _Step(nn.Module):
 class _EngineStep(nn.Module):
     """A step that an engine computes: it is called as `_Step`, and has no use for the weights."""
 
-    def __init__(self, engine: nn.Module, relu_in_place: bool) -> None:
+    def __init__(self, engine: nn.Module) -> None:
         super().__init__()
         self.engine = engine
-        self.relu_in_place = relu_in_place
 
     def graph(self) -> tuple[None]:
         return (None,)
 
-    def prepared(self, state: Tensor) -> Tensor:
-        return state
+    def axes(self, _: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return UNCHANGED, UNCHANGED
 
     def forward(self, state: Tensor, _: None) -> Tensor:
-        return self.engine(F.relu_(state) if self.relu_in_place else state)
+        return self.engine(state)
 
 
 class DiscreteTimeNeuralGraph(_TinyClassifier):
@@ -318,7 +316,8 @@ class ContinuousTimeNeuralGraph(_TinyClassifier):
         **shared: Any,
     ) -> None:
         super().__init__(*args, **shared)
-        self.step = _Step(self, relu_in_place)
+        self.step = _Step(self)
+        self.relu_in_place = relu_in_place
         self.solver = solver
         self.tolerance = tolerance
         self._options = None if SOLVERS.choose(solver).adaptive else {"step_size": 1 / solver_steps}
@@ -328,11 +327,15 @@ class ContinuousTimeNeuralGraph(_TinyClassifier):
         (weight,) = self.step.graph()
         self.function_evaluations = 0
 
+        state = self.start(images)
+        axes, back = self.step.axes(state)
+        state = state.permute(axes).contiguous()
+
         def derivative(_: Tensor, state: Tensor) -> Tensor:
             self.function_evaluations += 1
-            return self.step(state, weight)
+            state = F.relu_(state) if self.relu_in_place else state
+            return self.step(state.permute(back), weight).permute(axes)
 
-        state = self.step.prepared(self.start(images))
         times = torch.tensor([0.0, 1.0], dtype=state.dtype, device=state.device)
         path = odeint(
             derivative,
@@ -343,7 +346,7 @@ class ContinuousTimeNeuralGraph(_TinyClassifier):
             method=self.solver,
             options=self._options,
         )
-        return self.read_out(path[1])
+        return self.read_out(path[1].permute(back))
 
     def channel_graphs(self) -> dict[str, ChannelGraph]:
         """Two graphs: the stem, and the derivative x' of the state x.
@@ -361,7 +364,7 @@ class ContinuousTimeNeuralGraph(_TinyClassifier):
 
     def take_engine(self, name: str, engine: nn.Module) -> None:
         """Let an engine compute the stem ("downsample") or the derivative ("step") from now on."""
-        setattr(self, name, _EngineStep(engine, self.step.relu_in_place) if name == "step" else engine)
+        setattr(self, name, _EngineStep(engine) if name == "step" else engine)
 
     def measures(self) -> dict[str, float]:
         """`function_evaluations` of the last forward pass."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +22,13 @@ from torch.autograd import forward_ad
 from models.native import nodes as native
 from models.native import tape
 from models.native.library import NoCompilerError
+from models.native.nodes import Norm
 from models.native.tape import Planes
 from models.native.training import load_kernel
 from models.networks.edge_sums import DenseSums, EdgeSums, SparseSums, sparse_sums_pay
 
 AnyPlanes = Tensor | Planes
+UNCHANGED = (0, 1, 2, 3)
 _torch_alone: ContextVar[bool] = ContextVar("torch_alone", default=False)
 
 
@@ -54,11 +56,12 @@ def leave(planes: AnyPlanes) -> Tensor:
     return tape.leave(planes) if isinstance(planes, Planes) else planes
 
 
-def lying_as_planes(images: Tensor, network: nn.Module) -> Tensor:
-    """The same images, in the order in memory in which they enter without being copied, and leave so again."""
-    if not is_native(images, network):
-        return images
-    return images.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
+def axes_in_memory(images: Tensor, network: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The order of the axes of images [batch, channels, height, width] in which they enter without being copied.
+
+    Returns the axes to give to `permute`, ahead of `contiguous`, and those that lead back to images.
+    """
+    return ((1, 2, 3, 0), (3, 0, 1, 2)) if is_native(images, network) else (UNCHANGED, UNCHANGED)
 
 
 def normalized(planes: AnyPlanes, norm: nn.Module, channels: slice | None = None, relu: bool = False) -> AnyPlanes:
@@ -71,12 +74,14 @@ def normalized(planes: AnyPlanes, norm: nn.Module, channels: slice | None = None
         relu: as well.
     """
     if isinstance(planes, Planes):
-        return native.normalized(planes, norm, slice(None) if channels is None else channels, relu)
+        chosen = slice(None) if channels is None else channels
+        return native.normalized(planes, cast("Norm", norm), chosen, relu)
     if channels is None:
-        planes = norm(planes)
+        normed = norm(planes)
     else:
-        planes = F.instance_norm(planes, weight=norm.weight[channels], bias=norm.bias[channels], eps=norm.eps)
-    return F.relu(planes) if relu else planes
+        own = cast("Norm", norm)
+        normed = F.instance_norm(planes, weight=own.weight[channels], bias=own.bias[channels], eps=own.eps)
+    return F.relu(normed) if relu else normed
 
 
 def part(planes: AnyPlanes, channels: slice) -> AnyPlanes:
@@ -129,7 +134,7 @@ class _NativeSources:
     def grow(self, planes: AnyPlanes, norm: nn.Module | None, conv: nn.Conv2d, channels: slice | None = None) -> None:
         assert isinstance(planes, Planes)
         kernel = conv.weight if channels is None else conv.weight[channels]
-        self._sources.grow(planes, norm, kernel, conv.stride[0])
+        self._sources.grow(planes, cast("Norm | None", norm), kernel, conv.stride[0])
 
     def sum(self, weight: Tensor, first: int = 0, onto: AnyPlanes | None = None) -> AnyPlanes:
         assert not isinstance(onto, Tensor)
@@ -142,19 +147,21 @@ class _TorchSources:
         self._sums: EdgeSums | None = None
 
     def grow(self, planes: AnyPlanes, norm: nn.Module | None, conv: nn.Conv2d, channels: slice | None = None) -> None:
-        planes = F.relu(planes if norm is None else norm(planes))
+        assert isinstance(planes, Tensor)
+        active = F.relu(planes if norm is None else norm(planes))
         if channels is None:
-            planes = conv(planes)
+            spread = conv(active)
         else:
             kernel = conv.weight[channels]
-            planes = F.conv2d(planes, kernel, stride=conv.stride, padding=1, groups=len(kernel))
+            spread = F.conv2d(active, kernel, stride=conv.stride, padding=1, groups=len(kernel))
         if self._sums is None:
-            self._sums = self._form(planes)
+            self._sums = self._form(spread)
         else:
-            self._sums.append(planes)
+            self._sums.append(spread)
 
     def sum(self, weight: Tensor, first: int = 0, onto: AnyPlanes | None = None) -> AnyPlanes:
         assert self._sums is not None
+        assert not isinstance(onto, Planes)
         planes = self._sums.sum(weight, first)
         return planes if onto is None else onto + planes
 

@@ -64,7 +64,7 @@ def schedule(planned: PlannedLevel, edges: PlacedEdges, blocks: NDArray[np.int64
 def node_cost(planned: PlannedLevel, edges: NDArray[np.int64]) -> NDArray[np.float64]:
     """What each node of so many edges costs, in multiply-adds of one vector."""
     height, width = planned.sums
-    cost = edges * (height * width / UNIT + 1.0) + 20
+    cost: NDArray[np.float64] = edges * np.float64(height * width / UNIT + 1.0) + 20
     if planned.level.depthwise is not None:
         taps = planned.level.depthwise.kernel[0].size
         cost = cost + 1.3 * taps * planned.out[0] * max(1.0, planned.out[1] / UNIT)

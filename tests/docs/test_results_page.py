@@ -29,7 +29,7 @@ def test_pages_are_fresh():
 def test_another_figure_makes_both_pages_stale(copied, monkeypatch, capsys):
     path = copied / "benchmarks" / "results" / "train_step.json"
     measured = json.loads(path.read_text())
-    measured["ratio"]["median"] = 77.77
+    measured["rows"]["mobilenet_32"]["ratio"]["median"] = 77.77
     path.write_text(json.dumps(measured))
     monkeypatch.setattr(results_page, "ROOT", copied)
     monkeypatch.setattr(results_page, "stale", lambda: stale(copied))
@@ -38,15 +38,15 @@ def test_another_figure_makes_both_pages_stale(copied, monkeypatch, capsys):
     assert "docs/results.md is stale" in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", ["results_page.py"])
     assert results_page.main() == 0
-    assert "77.8 times" in (copied / "docs" / "results.md").read_text()
+    assert "| 77.8 (" in (copied / "docs" / "results.md").read_text()
     assert "77.8 times" in (copied / "README.md").read_text().replace("\n  ", " ")
     assert not stale(copied)
 
 
 def test_a_figure_that_is_not_there_is_named(copied):
     with (copied / "docs" / "templates" / "results.md").open("a") as file:
-        file.write("{{train_step/ratio/middle}}\n")
-    with pytest.raises(KeyError, match=r"train_step/ratio/middle: middle is not there"):
+        file.write("{{train_step/rows/static/ratio/middle}}\n")
+    with pytest.raises(KeyError, match=r"train_step/rows/static/ratio/middle: middle is not there"):
         pages(copied)
 
 

@@ -51,7 +51,7 @@ def test_engines_agree_with_the_network(name: str, engine: str):
 def test_continuous_time(engine: str, in_place: bool):
     need(engine)
     network = tiny("continuous_time")
-    network.step.relu_in_place = in_place
+    network.relu_in_place = in_place
     compiled = compile_graph(network, engine, threads=1)
     images = torch.randn(2, 3, 24, 24)
     assert difference(network, compiled, images) < 2e-3
