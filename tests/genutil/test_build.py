@@ -88,7 +88,7 @@ def test_a_classifier_of_another_size_starts_afresh_and_that_is_said(tmp_path: P
         ({"evaluate": True}, r"^There is nothing to evaluate: --evaluate needs --resume CHECKPOINT\.$"),
         ({"output_size": 7}, r"^digits has 10 classes and the network 7 outputs: set output_size to 10\.$"),
         ({"data": "cifar100", "output_size": 7}, r"^cifar100 has 100 classes and the network 7 outputs: "),
-        ({"model": "shufflenetv2", "graph": "complete"}, r"^shufflenetv2 takes images of 3 channels, not 1\.$"),
+        ({"model": "shufflenetv2", "wiring": "complete"}, r"^shufflenetv2 takes images of 3 channels, not 1\.$"),
         ({"data": "cifar1"}, r"^there is no data set cifar1: its name is one of digits, .* or set DATA_DIR\.$"),
         ({"image_size": 8}, r"^The tiny classifiers need images of at least 16 pixels, not 8\.$"),
     ],
