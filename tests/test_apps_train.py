@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from genutil.build import build, build_network
+from models.native.buffers import BUFFERS
 from models.networks.mobilenetv1_like import MobileNetV1Like, WiredStage
 from models.networks.neural_graph import StaticNeuralGraph
 from models.sparse import channel_graphs
@@ -115,5 +116,6 @@ def test_a_step_leaves_nothing_behind(name, backward):
             network.zero_grad()
         del loss
         gc.collect()
+        BUFFERS.forget()
         counts.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()))
     assert counts[1:] == counts[1:2] * 3

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from models.native.training import row_length
 
-STALE_AFTER = 50
-"""Times that memory is taken before a piece that none of them wanted is given back to the system."""
+STALE_AFTER = 1000
+"""Times that memory is taken before a piece that none of them wanted is given back to the system: many steps."""
 
 
 class Buffers:
@@ -42,6 +42,11 @@ class Buffers:
         """Take memory back."""
         with self._lock:
             self._free.append((self._turn, memory))
+
+    def forget(self) -> None:
+        """Give all memory that is not in use back to the system."""
+        with self._lock:
+            self._free.clear()
 
     @property
     def free_bytes(self) -> int:

@@ -1,5 +1,8 @@
 // Training at the cost of the edges that act: what models/native/training.py calls.
 
+#include <string>
+
+#include "layout.h"
 #include "training_gradient.h"
 #include "training_sums.h"
 
@@ -40,7 +43,26 @@ void transpose(T* planes, int64_t row, T* images, int64_t image_stride, int64_t 
   }
 }
 
+// The structs that Python fills in, of floats; those of doubles differ in what their pointers point to.
+std::string training_layout() {
+  using EdgeList = training::EdgeList<float>;
+  using Node = training::Node<float>;
+  using namespace training;
+  Layout layout;
+  LAYOUT_CONSTANTS(layout, ROW_UNIT, NO_NORM, BATCH_NORM, INSTANCE_NORM, FIXED_NORM)
+  LAYOUT_STRUCT(layout, EdgeList, nodes, blocks, begin, source, weight);
+  LAYOUT_STRUCT(layout, Node, channels, images, height, width, stride, input_stride, output_stride, norm, relu, threads,
+                accumulate, epsilon, input, gamma, beta, kernel, output, mean, deviation, variance, gradient, to_input,
+                to_gamma, to_beta, to_kernel);
+  return layout.text();
+}
+
 }  // namespace
+
+extern "C" const char* wirings_layout() {
+  static const std::string text = training_layout();
+  return text.c_str();
+}
 
 #define EXPORT(T, NAME)                                                                                              \
   extern "C" int wirings_node_forward_##NAME(const Node<T>* node) { return training::run_node(*node, false); }       \

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.native import library
+from models.native.layout import check_layout
 
+SOURCE = library.FOLDER / "training.cpp"
 FLAGS = (*library.FLAGS, "-fopenmp")
 ROW_UNIT = 512
 """Bytes: rows are an odd multiple of it long; as in training_sums.h."""
@@ -66,9 +68,23 @@ class NodeSpec(ctypes.Structure):
     )
 
 
-def load_kernel(flags: Sequence[str] = FLAGS) -> ctypes.CDLL:
-    """The library, built where it is not built yet. Raises `library.NoCompilerError`."""
-    return library.load_library(library.FOLDER / "training.cpp", flags)
+STRUCTURES = {"EdgeList": EdgeListSpec, "Node": NodeSpec}
+"""What Python and C++ share in memory, by the names that it has there."""
+CONSTANTS = {"ROW_UNIT": ROW_UNIT, **{f"{kind.name}_NORM" if kind else "NO_NORM": int(kind) for kind in NormKind}}
+"""Numbers that both know."""
+
+
+@cache
+def load_kernel(flags: tuple[str, ...] = FLAGS) -> ctypes.CDLL:
+    """The library, built where it is not built yet.
+
+    Raises:
+        library.NoCompilerError: it cannot be built.
+        layout.LayoutError: its structs or constants are not those of this module.
+    """
+    kernel = library.load_library(SOURCE, flags)
+    check_layout(kernel, SOURCE.name, STRUCTURES, CONSTANTS)
+    return kernel
 
 
 def row_length(positions: int, dtype: torch.dtype) -> int:

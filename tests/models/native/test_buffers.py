@@ -47,3 +47,14 @@ def test_memory_taken_in_inference_can_be_written_in_training():
     rows = buffers.take(3, 10, torch.float32).rows
     assert rows.data_ptr() == address
     rows.zero_()
+
+
+def test_all_that_is_free_can_be_given_back():
+    buffers = Buffers()
+    held, free = (buffers.take(2, 100, torch.float32) for _ in range(2))
+    del free
+    assert buffers.free_bytes > 0
+    buffers.forget()
+    assert buffers.free_bytes == 0
+    del held
+    assert buffers.free_bytes > 0

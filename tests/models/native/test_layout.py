@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.native import library
+from models.native import library, training
 from models.native.layout import LayoutError, check_layout
 
 pytestmark = pytest.mark.skipif(shutil.which(os.environ.get("CXX", "c++")) is None, reason="needs a C++ compiler")
@@ -144,3 +144,14 @@ def test_a_field_that_is_not_described_does_not_compile(tmp_path: Path, monkeypa
     )
     with pytest.raises(library.NoCompilerError, match=r"forgotten\.cpp could not be compiled"):
         library.load_library(source, FAST)
+
+
+def test_the_kernels_of_training_agree_and_a_moved_field_is_told():
+    kernel = training.load_kernel()
+    check_layout(kernel, "training.cpp", training.STRUCTURES, training.CONSTANTS)
+
+    class Moved(ctypes.Structure):
+        _fields_ = tuple(reversed(training.EdgeListSpec._fields_))
+
+    with pytest.raises(LayoutError, match=r"training\.cpp and Python do not agree about the field EdgeList\.weight"):
+        check_layout(kernel, "training.cpp", {**training.STRUCTURES, "EdgeList": Moved}, training.CONSTANTS)
