@@ -43,6 +43,11 @@ class Buffers:
         with self._lock:
             self._free.append((self._turn, memory))
 
+    def clear(self) -> None:
+        """Give all that is not in use back to the system."""
+        with self._lock:
+            self._free.clear()
+
     @property
     def free_bytes(self) -> int:
         """Memory that is kept and not in use."""
