@@ -43,8 +43,8 @@ class Buffers:
         with self._lock:
             self._free.append((self._turn, memory))
 
-    def forget(self) -> None:
-        """Give all memory that is not in use back to the system."""
+    def clear(self) -> None:
+        """Give all that is not in use back to the system."""
         with self._lock:
             self._free.clear()
 

@@ -40,6 +40,16 @@ def test_what_nobody_wants_goes_back():
     assert buffers.free_bytes == 8 * row_length(1, torch.float64)
 
 
+def test_all_that_is_free_can_go_back():
+    buffers = Buffers()
+    held = buffers.take(4, 100, torch.float32)
+    buffers.take(4, 100, torch.float32)
+    buffers.clear()
+    assert buffers.free_bytes == 0
+    del held
+    assert buffers.free_bytes > 0
+
+
 def test_memory_taken_in_inference_can_be_written_in_training():
     buffers = Buffers()
     with torch.inference_mode():
@@ -54,7 +64,7 @@ def test_all_that_is_free_can_be_given_back():
     held, free = (buffers.take(2, 100, torch.float32) for _ in range(2))
     del free
     assert buffers.free_bytes > 0
-    buffers.forget()
+    buffers.clear()
     assert buffers.free_bytes == 0
     del held
     assert buffers.free_bytes > 0
