@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.native import training
 from models.native.buffers import BUFFERS
 from models.native.tape import Planes, Tape
-from models.native.training import Edges, NodeSpec, NormKind
+from models.native.training import Edges, NodeSpec, NormKind, Term
 
 Norm = nn.BatchNorm2d | nn.InstanceNorm2d
 
@@ -23,6 +23,10 @@ class _Sum:
     nodes: Planes
     edges: Edges
     first: int
+
+    @property
+    def stop(self) -> int:
+        return self.first + self.edges.sources
 
 
 class Sources:
@@ -77,7 +81,7 @@ class Sources:
         sources = self.planes.rows[first : first + count]
         if onto is not None:
             nodes.numbers.copy_(onto.numbers)
-        training.sum_over_edges(edges.to_nodes, sources, nodes.rows, positions, accumulate=onto is not None)
+        training.sum_over_edges([Term(edges.to_nodes, sources)], nodes.rows, positions, accumulate=onto is not None)
         place = tape.input(weight)
         self._sums.append(_Sum(nodes, edges, first))
 
@@ -96,25 +100,21 @@ class Sources:
 
     def _gather(self, gradient: Tensor, first: int) -> None:
         """The gradient of the sources from `first` on, as many as there are rows, from the sums that they are in."""
-        accumulate = False
-        for sum_ in self._sums:
-            start, stop = max(first, sum_.first), min(first + len(gradient), sum_.first + sum_.edges.sources)
-            if sum_.nodes.gradient is None or start >= stop:
-                continue
-            if not accumulate and (start > first or stop < first + len(gradient)):
-                gradient.zero_()
-                accumulate = True
-            training.sum_over_edges(
-                sum_.edges.to_sources,
-                sum_.nodes.gradient,
-                gradient[start - first : stop - first],
-                self.planes.positions,
-                first=start - sum_.first,
-                accumulate=accumulate,
-            )
-            accumulate = True
-        if not accumulate:
+        last, positions = first + len(gradient), self.planes.positions
+        reached = [
+            (Term(sum_.edges.to_sources, sum_.nodes.gradient, max(first - sum_.first, 0)), sum_.first, sum_.stop)
+            for sum_ in self._sums
+            if sum_.nodes.gradient is not None and sum_.first < last and first < sum_.stop
+        ]
+        whole = [term for term, start, stop in reached if start <= first and last <= stop]
+        if whole:
+            training.sum_over_edges(whole, gradient, positions)
+        else:
             gradient.zero_()
+        for term, start, stop in reached:
+            if start > first or stop < last:
+                part = gradient[max(start - first, 0) : stop - first]
+                training.sum_over_edges([term], part, positions, accumulate=True)
 
 
 def normalized(planes: Planes, norm: Norm, channels: slice = slice(None), relu: bool = False) -> Planes:

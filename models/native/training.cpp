@@ -10,6 +10,7 @@ namespace {
 
 using training::EdgeList;
 using training::Node;
+using training::Term;
 
 // planes[channel][place][image] from images[image][channel][place] with these distances, or back.
 template <typename T, bool IN>
@@ -47,10 +48,12 @@ void transpose(T* planes, int64_t row, T* images, int64_t image_stride, int64_t 
 std::string training_layout() {
   using EdgeList = training::EdgeList<float>;
   using Node = training::Node<float>;
+  using Term = training::Term<float>;
   using namespace training;
   Layout layout;
   LAYOUT_CONSTANTS(layout, ROW_UNIT, NO_NORM, BATCH_NORM, INSTANCE_NORM, FIXED_NORM)
-  LAYOUT_STRUCT(layout, EdgeList, nodes, blocks, begin, source, weight);
+  LAYOUT_STRUCT(layout, EdgeList, nodes, sources, block, blocks, begin, source, weight);
+  LAYOUT_STRUCT(layout, Term, edges, planes, stride, first);
   LAYOUT_STRUCT(layout, Node, channels, images, height, width, stride, input_stride, output_stride, norm, relu, threads,
                 accumulate, epsilon, input, gamma, beta, kernel, output, mean, deviation, variance, gradient, to_input,
                 to_gamma, to_beta, to_kernel);
@@ -68,8 +71,9 @@ extern "C" const char* wirings_layout() {
   extern "C" int wirings_node_forward_##NAME(const Node<T>* node) { return training::run_node(*node, false); }       \
   extern "C" int wirings_node_backward_##NAME(const Node<T>* node) { return training::run_node(*node, true); }       \
   extern "C" int64_t wirings_count_edges_##NAME(const T* weight, int64_t nodes, int64_t sources, int64_t stride,     \
-                                                int64_t block, int32_t* begin, int threads) {                       \
-    return training::count_edges(weight, nodes, sources, stride, block, begin, threads);                             \
+                                                int64_t near, int64_t wanted, int32_t* begin, int64_t* block,        \
+                                                int threads) {                                                       \
+    return training::count_edges(weight, nodes, sources, stride, near, wanted, begin, block, threads);               \
   }                                                                                                                  \
   extern "C" void wirings_list_edges_##NAME(const T* weight, int64_t nodes, int64_t sources, int64_t stride,         \
                                             int64_t block, const int32_t* begin, int32_t* source, T* value,          \
@@ -80,11 +84,10 @@ extern "C" const char* wirings_layout() {
                                             int32_t* begin, int32_t* node, T* value) {                               \
     training::turn_edges(*edges, sources, block, begin, node, value);                                                \
   }                                                                                                                  \
-  extern "C" void wirings_sum_over_edges_##NAME(const EdgeList<T>* edges, int64_t first, int64_t last,               \
-                                                int64_t positions, const T* sources, int64_t source_stride,          \
-                                                T* sums, int64_t sum_stride, int accumulate, int threads) {          \
-    training::sum_over_edges(*edges, first, last, positions, sources, source_stride, sums, sum_stride,               \
-                             accumulate != 0, threads);                                                              \
+  extern "C" int wirings_sum_over_edges_##NAME(const Term<T>* terms, int64_t count, int64_t nodes,                   \
+                                               int64_t positions, T* sums, int64_t sum_stride, int accumulate,       \
+                                               int threads) {                                                        \
+    return training::sum_over_edges(terms, count, nodes, positions, sums, sum_stride, accumulate != 0, threads);     \
   }                                                                                                                  \
   extern "C" void wirings_to_planes_##NAME(T* planes, int64_t row, T* images, int64_t image_stride,                  \
                                            int64_t channel_stride, int64_t place_stride, int64_t channels,           \

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, cached_property
@@ -25,9 +25,9 @@ SOURCE = library.FOLDER / "training.cpp"
 FLAGS = (*library.FLAGS, "-fopenmp")
 ROW_UNIT = 512
 """Bytes: rows are an odd multiple of it long; as in training_sums.h."""
-SOURCES_NEAR = 32 << 10
-"""Bytes of sources' tiles that the first-level cache holds beside all else."""
-EDGES_A_VISIT = 6
+SOURCES_NEAR = 64
+"""Sources whose tiles, of 512 bytes, the first-level cache holds beside all else."""
+EDGES_A_VISIT = 8
 """Edges that a node should have in a block of sources, for loading and storing its sums to pay."""
 NAMES = {torch.float32: "float", torch.float64: "double"}
 
@@ -47,12 +47,17 @@ class EdgeListSpec(ctypes.Structure):
     """EdgeList of training_sums.h."""
 
     _fields_ = (
-        ("nodes", _I64),
-        ("blocks", _I64),
+        *((name, _I64) for name in ("nodes", "sources", "block", "blocks")),
         ("begin", _POINTER),
         ("source", _POINTER),
         ("weight", _POINTER),
     )
+
+
+class TermSpec(ctypes.Structure):
+    """Term of training_sums.h."""
+
+    _fields_ = (("edges", EdgeListSpec), ("planes", _POINTER), ("stride", _I64), ("first", _I64))
 
 
 class NodeSpec(ctypes.Structure):
@@ -68,7 +73,7 @@ class NodeSpec(ctypes.Structure):
     )
 
 
-STRUCTURES = {"EdgeList": EdgeListSpec, "Node": NodeSpec}
+STRUCTURES = {"EdgeList": EdgeListSpec, "Term": TermSpec, "Node": NodeSpec}
 """What Python and C++ share in memory, by the names that it has there."""
 CONSTANTS = {"ROW_UNIT": ROW_UNIT, **{f"{kind.name}_NORM" if kind else "NO_NORM": int(kind) for kind in NormKind}}
 """Numbers that both know."""
@@ -109,16 +114,21 @@ class EdgeList:
         begin: [blocks, nodes + 1], int32: where the edges of a node in a block begin.
         source: [edges], int32: the row that an edge starts from.
         weight: [edges].
+        sources: how many there are.
+        block: how many a block has.
     """
 
     begin: Tensor
     source: Tensor
     weight: Tensor
+    sources: int
+    block: int
 
     @property
     def spec(self) -> EdgeListSpec:
         blocks, bounds = self.begin.shape
-        return EdgeListSpec(bounds - 1, blocks, _at(self.begin), _at(self.source), _at(self.weight))
+        pointers = _at(self.begin), _at(self.source), _at(self.weight)
+        return EdgeListSpec(bounds - 1, self.sources, self.block, blocks, *pointers)
 
 
 class Edges:
@@ -128,34 +138,32 @@ class Edges:
         self.weight = weight if weight.stride(1) == 1 or weight.shape[1] == 1 else weight.contiguous()
         self.nodes, self.sources = weight.shape
 
-    def _block(self, sources: int, edges: int, nodes: int) -> int:
-        near = SOURCES_NEAR // ROW_UNIT
-        wanted = math.ceil(EDGES_A_VISIT * nodes * sources / max(edges, 1))
-        return max(1, min(max(near, wanted), sources))
-
     @cached_property
     def to_nodes(self) -> EdgeList:
         """The edges that end in each node."""
         dtype, threads = self.weight.dtype, torch.get_num_threads()
-        acting = int(self.weight.count_nonzero())
-        block = self._block(self.sources, acting, self.nodes)
-        shape = (self.weight.data_ptr(), _I64(self.nodes), _I64(self.sources), _I64(self.weight.stride(0)), _I64(block))
-        begin = torch.empty(-(-self.sources // block), self.nodes + 1, dtype=torch.int32)
-        pointer, *sizes = shape
-        _call("count_edges", dtype)(_POINTER(pointer), *sizes, _POINTER(_at(begin)), threads)
+        shape = (_POINTER(_at(self.weight)), *map(_I64, (self.nodes, self.sources, self.weight.stride(0))))
+        near = min(SOURCES_NEAR, max(self.sources, 1))
+        begin = torch.empty(max(1, -(-self.sources // near)), self.nodes + 1, dtype=torch.int32)
+        block = _I64()
+        acting = _call("count_edges", dtype)(
+            *shape, _I64(near), _I64(EDGES_A_VISIT), _POINTER(_at(begin)), ctypes.byref(block), threads
+        )
+        begin = begin[: max(1, -(-self.sources // max(block.value, 1)))]
         source = torch.empty(acting, dtype=torch.int32)
         value = torch.empty(acting, dtype=dtype)
         _call("list_edges", dtype)(
-            _POINTER(pointer), *sizes, *(_POINTER(_at(tensor)) for tensor in (begin, source, value)), threads
+            *shape, block, *(_POINTER(_at(tensor)) for tensor in (begin, source, value)), threads
         )
-        return EdgeList(begin, source, value)
+        return EdgeList(begin, source, value, self.sources, block.value)
 
     @cached_property
     def to_sources(self) -> EdgeList:
         """The same edges turned round: those that end in each source."""
         edges = self.to_nodes
-        block = self._block(self.nodes, len(edges.source), self.sources)
-        begin = torch.empty(-(-self.nodes // block), self.sources + 1, dtype=torch.int32)
+        wanted = math.ceil(EDGES_A_VISIT * self.nodes * self.sources / max(len(edges.source), 1))
+        block = max(1, min(max(SOURCES_NEAR, wanted), self.nodes))
+        begin = torch.empty(max(1, -(-self.nodes // block)), self.sources + 1, dtype=torch.int32)
         source, value = torch.empty_like(edges.source), torch.empty_like(edges.weight)
         _call("turn_edges", value.dtype)(
             ctypes.byref(edges.spec),
@@ -163,34 +171,51 @@ class Edges:
             _I64(block),
             *(_POINTER(_at(tensor)) for tensor in (begin, source, value)),
         )
-        return EdgeList(begin, source, value)
+        return EdgeList(begin, source, value, self.nodes, block)
 
 
-def sum_over_edges(
-    edges: EdgeList, sources: Tensor, sums: Tensor, positions: int, *, first: int = 0, accumulate: bool = False
-) -> None:
+@dataclass(frozen=True)
+class Term:
+    """Planes that are summed over edges.
+
+    Attributes:
+        edges: of more nodes than there are sums, perhaps.
+        planes: rows of planes, of the sources.
+        first: the node of the edges that the first of the sums is of.
+    """
+
+    edges: EdgeList
+    planes: Tensor
+    first: int = 0
+
+    @property
+    def spec(self) -> TermSpec:
+        return TermSpec(self.edges.spec, _at(self.planes), self.planes.stride(0), self.first)
+
+
+def sum_over_edges(terms: Sequence[Term], sums: Tensor, positions: int, *, accumulate: bool = False) -> None:
     """Sum the planes of sources over edges, into planes of nodes.
 
     Args:
-        edges: of more nodes than `sums` has, perhaps.
-        sources: rows of planes.
-        sums: rows of planes, of the nodes from `first` on.
+        terms: one or more; the sums are over the edges of all of them.
+        sums: rows of planes, of the nodes.
         positions: numbers of a plane.
-        first: node of the first row of `sums`.
         accumulate: add to what `sums` holds.
+
+    Raises:
+        MemoryError: there is not enough.
     """
-    _call("sum_over_edges", sums.dtype)(
-        ctypes.byref(edges.spec),
-        _I64(first),
-        _I64(first + len(sums)),
-        _I64(positions),
-        _POINTER(_at(sources)),
-        _I64(sources.stride(0)),
+    specs = (TermSpec * len(terms))(*(term.spec for term in terms))
+    done = _call("sum_over_edges", sums.dtype)(
+        specs,
+        *map(_I64, (len(terms), len(sums), positions)),
         _POINTER(_at(sums)),
         _I64(sums.stride(0)),
         int(accumulate),
         torch.get_num_threads(),
     )
+    if not done:
+        raise MemoryError("There is not enough memory for sums over edges.")
 
 
 def to_planes(images: Tensor, planes: Tensor) -> None:

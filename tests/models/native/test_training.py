@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models.native import training
-from models.native.training import Edges, row_length, sum_over_edges
+from models.native.training import Edges, Term, row_length, sum_over_edges
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,14 +37,42 @@ def test_sums_over_edges_are_products(nodes, sources, positions, density, dtype)
     weight = sparse_matrix(nodes, sources, density, dtype)
     given, edges = planes_of(sources, positions, dtype), Edges(weight)
     sums = planes_of(nodes, positions, dtype)
-    sum_over_edges(edges.to_nodes, given, sums, positions)
+    sum_over_edges([Term(edges.to_nodes, given)], sums, positions)
     assert_sums(sums[:, :positions], weight, given[:, :positions])
     first = sources // 2
     back = planes_of(sources - first, positions, dtype)
     before = back[:, :positions].clone()
-    sum_over_edges(edges.to_sources, sums, back, positions, first=first, accumulate=True)
+    sum_over_edges([Term(edges.to_sources, sums, first)], back, positions, accumulate=True)
     terms = torch.cat([torch.eye(sources - first, dtype=dtype), weight.t()[first:]], dim=1)
     assert_sums(back[:, :positions], terms, torch.cat([before, sums[:, :positions]]))
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_terms_are_summed_together(accumulate):
+    torch.manual_seed(0)
+    nodes, positions, parts = 150, 200, ((200, 0.3), (3, 0.0), (90, 0.01), (40, 1.0))
+    weights = [sparse_matrix(nodes + 5, sources, density, torch.float64) for sources, density in parts]
+    given = [planes_of(weight.shape[1], positions, torch.float64) for weight in weights]
+    pairs = list(zip(weights, given, strict=True))
+    sums = planes_of(nodes, positions, torch.float64)
+    before = sums[:, :positions].clone() if accumulate else torch.zeros(nodes, positions, dtype=torch.float64)
+    terms = [Term(Edges(weight).to_nodes, planes, first) for first, (weight, planes) in enumerate(pairs)]
+    sum_over_edges(terms, sums, positions, accumulate=accumulate)
+    exact = before + sum(
+        weight[first : first + nodes] @ planes[:, :positions] for first, (weight, planes) in enumerate(pairs)
+    )
+    torch.testing.assert_close(sums[:, :positions], exact, rtol=1e-12, atol=1e-12)
+
+
+def test_blocks_hold_several_edges_of_a_node():
+    torch.manual_seed(0)
+    few, many = (Edges(sparse_matrix(50, 1000, density, torch.float32)).to_nodes for density in (0.01, 0.5))
+    assert few.block > many.block == training.SOURCES_NEAR
+    for edges in (few, many):
+        assert edges.block * len(edges.begin) >= 1000 > edges.block * (len(edges.begin) - 1)
+        ends = edges.begin[:, -1].tolist()
+        for block, (start, end) in enumerate(pairwise([0, *ends])):
+            assert (edges.source[start:end] // edges.block == block).all()
 
 
 def assert_sums(found: Tensor, weight: Tensor, planes: Tensor) -> None:
@@ -64,7 +93,7 @@ def test_edges_are_those_of_a_matrix_whose_rows_lie_apart():
         assert edges.to_sources.weight.sort().values.equal(listed.weight.sort().values)
         given = planes_of(weight.shape[1], 6, torch.float64)
         sums = planes_of(weight.shape[0], 6, torch.float64)
-        sum_over_edges(listed, given, sums, 6)
+        sum_over_edges([Term(listed, given)], sums, 6)
         torch.testing.assert_close(sums[:, :6], weight @ given[:, :6])
 
 
@@ -76,7 +105,7 @@ def test_sums_are_the_same_bits_whatever_the_number_of_threads():
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             results.append(planes_of(100, 5000, torch.float32))
-            sum_over_edges(edges.to_nodes, given, results[-1], 5000)
+            sum_over_edges([Term(edges.to_nodes, given)], results[-1], 5000)
     finally:
         torch.set_num_threads(before)
     assert all(result[:, :5000].equal(results[0][:, :5000]) for result in results)
