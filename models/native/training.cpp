@@ -3,6 +3,7 @@
 #include <string>
 
 #include "layout.h"
+#include "selection.h"
 #include "training_gradient.h"
 #include "training_sums.h"
 
@@ -88,6 +89,10 @@ extern "C" const char* wirings_layout() {
                                                int64_t positions, T* sums, int64_t sum_stride, int accumulate,       \
                                                int threads) {                                                        \
     return training::sum_over_edges(terms, count, nodes, positions, sums, sum_stride, accumulate != 0, threads);     \
+  }                                                                                                                  \
+  extern "C" int wirings_keep_largest_##NAME(const T* weight, int64_t n, int64_t k, T low, T high, uint8_t* mask,     \
+                                             int threads) {                                                          \
+    return training::keep_largest(weight, n, k, low, high, mask, threads);                                           \
   }                                                                                                                  \
   extern "C" void wirings_to_planes_##NAME(T* planes, int64_t row, T* images, int64_t image_stride,                  \
                                            int64_t channel_stride, int64_t place_stride, int64_t channels,           \

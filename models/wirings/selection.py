@@ -7,7 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-_SAMPLE = 1 << 16
+from models.native import selection as native
+from models.native.training import NAMES
+
+SAMPLE = 1 << 14
 """Entries looked at to guess the threshold; below four times as many, guessing costs more than it saves."""
 
 
@@ -27,6 +30,10 @@ def keep_largest(weight: Tensor, k: int) -> Tensor:
     n = weight.shape[-1]
     if k <= 0 or k >= n:
         return torch.full_like(weight, k > 0, dtype=torch.bool)
+    if weight.dim() == 1 and n >= 4 * SAMPLE and weight.device.type == "cpu" and weight.dtype in NAMES:
+        kept = native.keep_largest(weight.detach().contiguous(), k, *_window(weight.detach(), k))
+        if kept is not None:
+            return kept
     magnitude = weight.detach().abs()
     threshold = _kth_largest(magnitude, k).unsqueeze(-1)
     kept = magnitude >= threshold
@@ -43,7 +50,7 @@ def keep_largest(weight: Tensor, k: int) -> Tensor:
 def _kth_largest(magnitude: Tensor, k: int) -> Tensor:
     """The k-th largest entry of each row."""
     n = magnitude.shape[-1]
-    if magnitude.dim() == 1 and n >= 4 * _SAMPLE:
+    if magnitude.dim() == 1 and n >= 4 * SAMPLE:
         candidates = _candidates(magnitude, k)
         if len(candidates) >= k:
             magnitude, n = candidates, len(candidates)
@@ -57,9 +64,15 @@ def _candidates(magnitude: Tensor, k: int) -> Tensor:
 
     Fewer than k entries come back where the guess was too high.
     """
-    n = len(magnitude)
-    sample = magnitude[:: n // _SAMPLE]
+    return magnitude[magnitude >= _window(magnitude, k)[0]]
+
+
+def _window(weight: Tensor, k: int) -> tuple[float, float]:
+    """Magnitudes that the k-th largest lies between, unless an even sample misleads."""
+    n = len(weight)
+    sample = weight[:: n // SAMPLE].abs()
     expected = k / n * len(sample)
-    rank = min(len(sample), math.ceil(expected + 6 * math.sqrt(expected) + 6))
-    guess = sample.kthvalue(len(sample) - rank + 1).values
-    return magnitude[magnitude >= guess]
+    margin = 6 * math.sqrt(expected * (1 - k / n)) + 6
+    ranks = min(len(sample), math.ceil(expected + margin)), math.floor(expected - margin)
+    low, high = (math.inf if rank < 1 else float(sample.kthvalue(len(sample) - rank + 1).values) for rank in ranks)
+    return low, high

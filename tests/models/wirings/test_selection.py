@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.native import selection as native
+from models.wirings import selection
 from models.wirings.selection import keep_largest
 
 
@@ -45,7 +47,7 @@ def test_large_weights(kind, k):
 def test_a_sample_that_misleads_still_gives_the_exact_set():
     n = 1 << 20
     weight = torch.rand(n)
-    weight[:: n // (1 << 16)] += 10  # just the entries that the threshold is guessed from
+    weight[:: n // selection.SAMPLE] += 10  # just the entries that the threshold is guessed from
     assert keep_largest(weight, 100_000).equal(by_sort(weight, 100_000))
 
 
@@ -76,3 +78,35 @@ def test_nothing_is_sorted(n):
         keep_largest(torch.randn(n), n // 20)
     assert any("kthvalue" in name for name in recorder.names)
     assert not any("sort" in name for name in recorder.names)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("k", "low", "high"), [(1, 0.0, 9.0), (5000, 0.5, 0.5), (400, 0.5, 3.0), (30_000, 0.0, 0.0)])
+def test_a_guess_is_taken_where_it_is_right_and_refused_where_it_is_not(dtype, k, low, high):
+    torch.manual_seed(k)
+    weight = (torch.randn(30_000, dtype=dtype) * 20).round() / 20
+    kth = float(weight.abs().sort(descending=True).values[k - 1])
+    mask = native.keep_largest(weight, k, low, high)
+    if low <= kth <= high:
+        assert mask is not None
+        assert mask.equal(by_sort(weight, k))
+    else:
+        assert mask is None
+
+
+def test_what_is_no_number_is_refused_by_the_kernel():
+    weight = torch.randn(10_000)
+    weight[9_999] = float("nan")
+    assert native.keep_largest(weight, 10, 0.0, 9.0) is None
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_any_number_of_threads_keeps_the_same(threads):
+    torch.manual_seed(0)
+    weight = (torch.randn(70_001) * 9).round()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert keep_largest(weight, 12_345).equal(by_sort(weight, 12_345))
+    finally:
+        torch.set_num_threads(before)
