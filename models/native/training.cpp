@@ -17,31 +17,36 @@ using training::Term;
 template <typename T, bool IN>
 void transpose(T* planes, int64_t row, T* images, int64_t image_stride, int64_t channel_stride, int64_t place_stride,
                int64_t channels, int64_t places, int64_t count, int threads) {
-  constexpr int64_t SIDE = 16;
+  // few images and a run of neighbouring numbers of each at a time, so that few pages of memory are gone to and fro between
+  constexpr int64_t SIDE = 16, NEIGHBOURS = 512;
   const bool by_place = place_stride == 1;
   const int64_t inner = by_place ? places : channels, outer = by_place ? channels : places;
-  const int64_t strips = (inner + SIDE - 1) / SIDE;
+  const int64_t step = by_place ? place_stride : channel_stride, outer_step = by_place ? channel_stride : place_stride;
+  const int64_t plane_step = by_place ? count : row, outer_plane_step = by_place ? row : count;
+  const int64_t length = std::max<int64_t>(1, NEIGHBOURS / inner), runs = (outer + length - 1) / length;
+  const int64_t groups = (count + SIDE - 1) / SIDE;
 #pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t item = 0; item < outer * strips; item++) {
-    const int64_t o = item / strips, first = item % strips * SIDE, last = std::min(inner, first + SIDE);
-    const int64_t step = by_place ? place_stride : channel_stride, plane_step = by_place ? count : row;
-    T* rows = by_place ? planes + o * row + first * count : planes + first * row + o * count;
-    T* pixels = images + (by_place ? o * channel_stride : o * place_stride) + first * step;
-    // through a tile of their own, for images lie powers of two apart and would push one another out of the cache
-    T tile[SIDE][SIDE];
-    for (int64_t n0 = 0; n0 < count; n0 += SIDE) {
-      const int64_t here = std::min(SIDE, count - n0);
-      if (IN) {
-        for (int64_t n = 0; n < here; n++)
-          for (int64_t i = 0; i < last - first; i++) tile[i][n] = pixels[(n0 + n) * image_stride + i * step];
-        for (int64_t i = 0; i < last - first; i++) std::copy_n(tile[i], here, rows + i * plane_step + n0);
-      } else {
-        for (int64_t i = 0; i < last - first; i++)
-          for (int64_t n = 0; n < here; n++) tile[n][i] = rows[i * plane_step + n0 + n];
-        for (int64_t n = 0; n < here; n++)
-          for (int64_t i = 0; i < last - first; i++) pixels[(n0 + n) * image_stride + i * step] = tile[n][i];
+  for (int64_t item = 0; item < runs * groups; item++) {
+    const int64_t n0 = item % groups * SIDE, here = std::min(SIDE, count - n0);
+    const int64_t start = item / groups * length, stop = std::min(outer, start + length);
+    for (int64_t o = start; o < stop; o++)
+      for (int64_t first = 0; first < inner; first += SIDE) {
+        const int64_t wide = std::min(SIDE, inner - first);
+        T* const rows = planes + o * outer_plane_step + first * plane_step + n0;
+        T* const pixels = images + n0 * image_stride + o * outer_step + first * step;
+        // through a tile of their own, for images lie powers of two apart and would push one another out of the cache
+        T tile[SIDE][SIDE];
+        if (IN) {
+          for (int64_t n = 0; n < here; n++)
+            for (int64_t i = 0; i < wide; i++) tile[i][n] = pixels[n * image_stride + i * step];
+          for (int64_t i = 0; i < wide; i++) std::copy_n(tile[i], here, rows + i * plane_step);
+        } else {
+          for (int64_t i = 0; i < wide; i++)
+            for (int64_t n = 0; n < here; n++) tile[n][i] = rows[i * plane_step + n];
+          for (int64_t n = 0; n < here; n++)
+            for (int64_t i = 0; i < wide; i++) pixels[n * image_stride + i * step] = tile[n][i];
+        }
       }
-    }
   }
 }
 

@@ -17,7 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchdiffeq import odeint
 
-from models.networks.planes import UNCHANGED, AnyPlanes, axes_in_memory, enter, leave, make_sources, normalized, part
+from models.networks.planes import (
+    UNCHANGED,
+    AnyPlanes,
+    axes_in_memory,
+    enter,
+    enter_first,
+    leave,
+    make_sources,
+    normalized,
+    part,
+    width,
+)
 from models.networks.solvers import SOLVERS
 from models.signatures import extended
 from models.sparse.graph import ChannelGraph, Edges
@@ -263,11 +274,13 @@ class DiscreteTimeNeuralGraph(_TinyClassifier):
         step, norm = self.step, None
         (weight,) = step.graph()
         read = slice(self.dim - self.feature_dim, self.dim)
-        planes = enter(self.start(images), self)
+        planes = enter_first(self.downsample(images), self, self.dim)
         for i in range(self.layers):
-            sources = make_sources(planes, self.dim, (weight,))
-            sources.grow(planes, norm, step.conv)
-            planes, norm = sources.sum(weight if i + 1 < self.layers else weight[read]), step.norm
+            count = width(planes)  # at first perhaps those of the stem alone, for all others are zero
+            sources = make_sources(planes, count, (weight,))
+            sources.grow(planes, norm, step.conv, None if count == self.dim else slice(count))
+            ending = weight if i + 1 < self.layers else weight[read]
+            planes, norm = sources.sum(ending[:, :count]), step.norm
         return self.read_out(leave(normalized(planes, step.norm, read)))
 
     def channel_graphs(self) -> dict[str, ChannelGraph]:

@@ -51,6 +51,24 @@ def enter(images: Tensor, network: nn.Module) -> AnyPlanes:
     return tape.enter(images) if is_native(images, network) else images
 
 
+def enter_first(images: Tensor, network: nn.Module, channels: int) -> AnyPlanes:
+    """The planes of images that are the first of so many channels, the others zero: the native form goes without those.
+
+    Args:
+        images: [batch, at most `channels`, height, width].
+        network: as of `enter`.
+        channels: of the network.
+    """
+    if is_native(images, network):
+        return tape.enter(images)
+    return F.pad(images, (0, 0, 0, 0, 0, channels - images.shape[1]))
+
+
+def width(planes: AnyPlanes) -> int:
+    """How many channels planes are of."""
+    return planes.channels if isinstance(planes, Planes) else planes.shape[1]
+
+
 def leave(planes: AnyPlanes) -> Tensor:
     """Planes as images [batch, channels, height, width]; backward goes once through those of the native form."""
     return tape.leave(planes) if isinstance(planes, Planes) else planes
