@@ -51,7 +51,7 @@ class EdgeLayout:
         return sum(block.edges for block in self.blocks)
 
     def kept(self, prune_rate: float) -> int:
-        """Edges that stay when `prune_rate` of the whole matrix is removed, as far as so many can act."""
+        """Edges kept when the share `prune_rate` of the matrix's entries is removed, at most all that are possible."""
         entries = self.rows * self.columns
         return min(entries - int(prune_rate * entries), self.possible)
 
