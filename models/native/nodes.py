@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from models.native import training
 from models.native.buffers import BUFFERS
@@ -76,7 +78,7 @@ class Sources:
         """
         tape, positions = self.tape, self.planes.positions
         count = weight.shape[1]
-        edges = Edges(weight.detach())
+        edges = _edges_of(weight)
         nodes = Planes.empty(tape, self.planes.size, len(weight))
         sources = self.planes.rows[first : first + count]
         if onto is not None:
@@ -115,6 +117,20 @@ class Sources:
             if start > first or stop < last:
                 part = gradient[max(start - first, 0) : stop - first]
                 training.sum_over_edges([term], part, positions, accumulate=True)
+
+
+_known_edges: MutableMapping[Tensor, tuple[int, Edges]] = WeakIdKeyDictionary()
+
+
+def _edges_of(weight: Tensor) -> Edges:
+    """The edges of a weight, listed once for all the steps in time that it is used in."""
+    if weight.is_inference():  # it has no version
+        return Edges(weight)
+    version, edges = _known_edges.get(weight, (-1, None))
+    if edges is None or version != weight._version:
+        edges = Edges(weight.detach())
+        _known_edges[weight] = weight._version, edges
+    return edges
 
 
 def normalized(planes: Planes, norm: Norm, channels: slice = slice(None), relu: bool = False) -> Planes:

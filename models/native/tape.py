@@ -213,13 +213,16 @@ class _Leave(torch.autograd.Function):
         planes, back = ctx.planes, ctx.back
         if not back:
             raise RuntimeError("Wired planes can be gone back through once: their memory is used by others afterwards.")
-        rows, filled = planes.take_gradient()
-        assert not filled
-        if planes.tape.dense:
-            rows[:, : planes.positions] = rows_of(gradient)
+        if planes.tape.dense and not planes.shared:
+            planes.gradient = rows_of(gradient).contiguous()  # nobody adds to it
         else:
-            gradient = gradient if training.places_adjoin(gradient) else gradient.contiguous()
-            training.to_planes(gradient, rows)
+            rows, filled = planes.take_gradient()
+            assert not filled
+            if planes.tape.dense:
+                rows[:, : planes.positions] = rows_of(gradient)
+            else:
+                gradient = gradient if training.places_adjoin(gradient) else gradient.contiguous()
+                training.to_planes(gradient, rows)
         while back:
             back.pop()()
         gradients, ctx.planes = planes.tape.gradients, None

@@ -280,7 +280,7 @@ class DiscreteTimeNeuralGraph(_TinyClassifier):
             sources = make_sources(planes, count, (weight,))
             sources.grow(planes, norm, step.conv, None if count == self.dim else slice(count))
             ending = weight if i + 1 < self.layers else weight[read]
-            planes, norm = sources.sum(ending[:, :count]), step.norm
+            planes, norm = sources.sum(ending if count == self.dim else ending[:, :count]), step.norm
         return self.read_out(leave(normalized(planes, step.norm, read)))
 
     def channel_graphs(self) -> dict[str, ChannelGraph]:

@@ -116,3 +116,36 @@ def test_one_value_has_no_norm(kind):
     planes = enter(torch.ones(1, CHANNELS, 1, 1))
     with pytest.raises(ValueError, match="more than one value"):
         normalized(planes, norm_of(kind))
+
+
+def test_edges_are_listed_anew_where_a_weight_was_changed_in_place():
+    torch.manual_seed(0)
+    images, weight = torch.randn(2, 3, 4, 4), torch.randn(4, 3)
+    kernel = torch.zeros(3, 1, 3, 3)
+    kernel[:, :, 1, 1] = 1  # as it is
+    with torch.no_grad():
+        for _ in range(2):
+            planes = enter(images)
+            sources = Sources(planes.tape, (4, 4), 3)
+            sources.grow(planes, None, kernel)
+            found = leave(sources.sum(weight))
+            torch.testing.assert_close(found, F.conv2d(images.relu(), weight[:, :, None, None]))
+            weight[1:] = 0
+            weight[0, 2] = 7
+
+
+@pytest.mark.parametrize("kind", ["expanded", "dense", "images"])
+def test_a_gradient_of_any_strides_is_read_and_left_as_it_is(kind):
+    torch.manual_seed(0)
+    norm = norm_of("instance")
+    images = torch.randn(2, 3, 4, CHANNELS, dtype=torch.float64).permute(0, 3, 1, 2)
+    images = images.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2).requires_grad_()
+    given = {
+        "expanded": torch.randn(2, CHANNELS, 1, 1, dtype=torch.float64).expand(2, CHANNELS, 3, 4),
+        "dense": torch.randn(CHANNELS, 3, 4, 2, dtype=torch.float64).permute(3, 0, 1, 2),
+        "images": torch.randn(2, CHANNELS, 3, 4, dtype=torch.float64),
+    }[kind]
+    before = given.clone()
+    found = torch.autograd.grad(leave(normalized(enter(images), norm)), images, given)[0]
+    torch.testing.assert_close(found, torch.autograd.grad(norm(images), images, before)[0], rtol=0, atol=1e-11)
+    assert given.equal(before)
