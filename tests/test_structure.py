@@ -25,6 +25,7 @@ FOREIGN_PRIVATE = {
     "models.networks.resnet: _BatchNorm": "the base of torch's batch norms",
     "models.wirings.learned: _version": "of a tensor: how often it was written to",
     "models.wirings.wire: _version": "the same",
+    "models.native.nodes: _version": "the same",
     "pretrained.safe_pickle: _utils": "functions that torch names in its files",
 }
 """Private attributes of other libraries that may be read, as module and name, each with the reason; none of our own."""
