@@ -141,11 +141,11 @@ def trained(figures: Figures) -> str:
 
 def train_steps(figures: Figures) -> str:
     """Milliseconds of a training step of every wired network, ours and written plainly."""
-    heads = ["network", "batch", "ours, ms", "plain, ms", "times as fast", "choosing edges", "MiB, ours", "MiB, plain"]
+    heads = ["network", "batch", "ours, ms", "plain, ms", "times as fast", "with `medium`", "choosing edges"]
     rows = []
     for row in figures.value("train_step/rows").values():
         ours, plain = (statistics.median(row["milliseconds"][form]) for form in ("ours", "plain"))
-        ratio, size = row["ratio"], row["image_size"]
+        ratio, medium, size = row["ratio"], row["medium_ratio"], row["image_size"]
         rows.append(
             [
                 f"{row['words']}, {size}x{size}",
@@ -153,12 +153,28 @@ def train_steps(figures: Figures) -> str:
                 f"{ours:,.0f}",
                 f"{plain:,.0f}",
                 f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})",
+                f"{medium['median']:.1f} ({medium['min']:.1f} to {medium['max']:.1f})",
                 f"{100 * row['selection_share']:.1f} %",
                 *(f"{row['peak_mib'][form]:,.0f}" for form in ("ours", "plain")),
                 f"{row['float64_difference']:.0e}",
             ]
         )
-    return table([*heads, "difference"], rows)
+    return table([*heads, "MiB, ours", "MiB, plain", "difference"], rows)
+
+
+def step_growth(figures: Figures) -> str:
+    """Milliseconds of a training step of the static network by images and by acting edges."""
+    rows = []
+    for what, unit, count in (("images", "an image", 1), ("edges", "a thousand edges", 1000)):
+        before = None
+        for row in figures.value(f"train_step/growth/{what}"):
+            added = ""
+            if before is not None:
+                slope = (row["milliseconds"] - before["milliseconds"]) / (row[what] - before[what])
+                added = f"{count * slope:.2f} ms {unit}"
+            rows.append([f"{row['images']:,}", f"{row['edges']:,}", f"{row['milliseconds']:,.0f}", added])
+            before = row
+    return table(["images", "acting edges", "ms a step", "more than the row above"], rows)
 
 
 TABLES: dict[str, Callable[[Figures], str]] = {
@@ -171,5 +187,6 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "node_edges": node_edges,
     "published_errors": published_errors,
     "train_steps": train_steps,
+    "step_growth": step_growth,
     "trained": trained,
 }

@@ -1,9 +1,10 @@
 """One training step of every wired network, against the same network written plainly, as the code of 2019 did.
 
-    python benchmarks/train_step.py [--rows static mobilenet_32 ...] [--threads 2] [--repeats 7] [--json FILE]
+    python benchmarks/train_step.py [--rows static ...] [--threads 2] [--repeats 7] [--growth] [--json FILE]
 
-Plainly means benchmarks/plain_networks.py. Both networks take the same steps in turn in one process. Before that, their
-loss and gradients are compared in float64, and the memory that a step takes is measured in a process each.
+Plainly means benchmarks/plain_networks.py. Both networks take the same steps in turn in one process, and so does ours
+with `matmul_precision: medium`. Before that, loss and gradients are compared in float64, and the memory that a step
+takes is measured in a process each.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import plain_networks
 from benchmarks.conditions import conditions
+from genutil.system.arithmetic import matmul_precision
 from models.networks.mobilenetv1_like import MobileNetV1Like
 from models.networks.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
 from models.wirings.graph import Graph, graphs
@@ -82,8 +84,9 @@ ROWS = {
 class Stepper:
     """Training steps of one network on the same images."""
 
-    def __init__(self, network: nn.Module, row: Row, batch: int) -> None:
+    def __init__(self, network: nn.Module, row: Row, batch: int, precision: str = "highest") -> None:
         torch.manual_seed(1)
+        self.precision = precision
         self.network = network
         self.images = torch.randn(batch, 3, row.image_size, row.image_size)
         self.labels = torch.randint(row.classes, (batch,))
@@ -92,9 +95,10 @@ class Stepper:
     def step(self) -> float:
         """Seconds of one step."""
         start = time.perf_counter()
-        self.optimizer.zero_grad()
-        F.cross_entropy(self.network(self.images), self.labels).backward()
-        self.optimizer.step()
+        with matmul_precision(self.precision):
+            self.optimizer.zero_grad()
+            F.cross_entropy(self.network(self.images), self.labels).backward()
+            self.optimizer.step()
         return time.perf_counter() - start
 
 
@@ -171,6 +175,7 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         memory = {form: pool.apply(step_memory, (name, form, threads)) for form in ("ours", "plain")}
     steppers = {form: Stepper(network, row, row.batch) for form, network in networks(row).items()}
+    steppers["medium"] = Stepper(networks(row)["ours"], row, row.batch, "medium")
     seconds: dict[str, list[float]] = {form: [] for form in steppers}
     chosen = []
     for turn in range(repeats + 1):
@@ -179,27 +184,65 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
             if turn:
                 seconds[form].append(taken)
         chosen.append(choosing_seconds(steppers["ours"].network))
-    ratios = [p / o for p, o in zip(seconds["plain"], seconds["ours"], strict=True)]
+    ratios = {
+        form: [plain / own for plain, own in zip(seconds["plain"], seconds[form], strict=True)]
+        for form in ("ours", "medium")
+    }
     return {
         "words": row.words,
         "batch": row.batch,
         "image_size": row.image_size,
         "float64_difference": gap,
         "milliseconds": {form: [1e3 * s for s in values] for form, values in seconds.items()},
-        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
+        "ratio": spread(ratios["ours"]),
+        "medium_ratio": spread(ratios["medium"]),
         "selection_share": statistics.median(chosen) / statistics.median(seconds["ours"]),
         "peak_mib": memory,
     }
 
 
+def growth(repeats: int) -> dict[str, list[dict[str, float]]]:
+    """Milliseconds of a step of the static network by images and by acting edges, four sizes each, in turns.
+
+    Returns of "images" and of "edges" a row a size: images, acting edges, median milliseconds.
+    """
+    sizes = {"images": [(64 << i, 0.95) for i in range(4)], "edges": [(256, 1 - 0.02 * 2**i) for i in range(4)]}
+    results = {}
+    for what, pairs in sizes.items():
+        steppers, seconds = [], [[] for _ in pairs]
+        for batch, prune_rate in pairs:
+            torch.manual_seed(0)
+            steppers.append(Stepper(StaticNeuralGraph(10, 32, "dnw", prune_rate), ROWS["static"], batch))
+        for turn in range(repeats + 1):
+            for stepper, times in zip(steppers, seconds, strict=True):
+                taken = stepper.step()
+                if turn:
+                    times.append(taken)
+        results[what] = [
+            {
+                "images": batch,
+                "edges": sum(graph.wiring.kept for _, graph in graphs(stepper.network)),
+                "milliseconds": 1e3 * statistics.median(times),
+            }
+            for (batch, _), stepper, times in zip(pairs, steppers, seconds, strict=True)
+        ]
+    return results
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
 def line(result: dict[str, Any]) -> str:
     """A row of the table."""
     ours, plain = (statistics.median(result["milliseconds"][form]) for form in ("ours", "plain"))
+    medium = result["medium_ratio"]["median"]
     ratio, memory, chosen = result["ratio"], result["peak_mib"], 100 * result["selection_share"]
     return (
         f"{result['words']:30} {result['batch']:4} x {result['image_size']:3}  {ours:7.0f} {plain:7.0f} ms  "
-        f"{ratio['median']:5.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})  choosing {chosen:4.1f} %  "
-        f"{memory['ours']:5.0f} {memory['plain']:5.0f} MiB  {result['float64_difference']:.0e}"
+        f"{ratio['median']:5.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})  medium {medium:5.2f}  "
+        f"choosing {chosen:4.1f} %  {memory['ours']:5.0f} {memory['plain']:5.0f} MiB  "
+        f"{result['float64_difference']:.0e}"
     )
 
 
@@ -208,14 +251,19 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--growth", action="store_true", help="also by images and by edges, four sizes each")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     results = {"measured": conditions(), "threads": args.threads, "rows": {}}
-    print(f"{results['measured']['hardware']}, {args.threads} threads: ours, plain, ratio, peak memory, difference")
+    print(f"{results['measured']['hardware']}, {args.threads} threads: ours, plain, ratio, memory, difference")
     for name in args.rows:
         results["rows"][name] = measure(name, args.repeats, args.threads)
         print(line(results["rows"][name]), flush=True)
+    if args.growth:
+        results["growth"] = growth(args.repeats)
+        for what, rows in results["growth"].items():
+            print(f"static, by {what}:", *(f"{row[what]}: {row['milliseconds']:.0f} ms" for row in rows), sep="  ")
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
 

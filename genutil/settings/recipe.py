@@ -45,6 +45,10 @@ class Recipe(Section):
         None, description="steps that the schedule counts an epoch; none: as many as the data have"
     )
     precision: Literal["32", "bf16", "16"] = Field("32", description="bits of the arithmetic")
+    matmul_precision: Literal["highest", "high", "medium"] = Field(
+        "highest",
+        description="of float32 products in training: high is TF32 on GPUs, medium bfloat16 on CPUs that have it",
+    )
     sync_batchnorm: bool = Field(True, description="batch statistics over all processes of ddp")
     seed: Seed = Field(0, description="of every random draw")
     deterministic: bool = Field(

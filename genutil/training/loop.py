@@ -21,6 +21,7 @@ from genutil.evaluation.batches import stoppable, watched
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports.logs import RunLog
 from genutil.saved import checkpoints
+from genutil.system.arithmetic import matmul_precision
 from genutil.system.distributed import share_buffers
 from genutil.system.interruption import Interrupted, StopRequest
 from genutil.system.randomness import reseed
@@ -141,10 +142,11 @@ class Training:
         experiment, fabric = self.experiment, self.fabric
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        logits = self.module(batch.images)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=experiment.label_smoothing, reduction="sum")
-        self.optimizer.zero_grad()
-        fabric.backward(loss * (fabric.world_size / batch.total))  # DDP takes the mean over processes
+        with matmul_precision(experiment.matmul_precision):
+            logits = self.module(batch.images)
+            loss = F.cross_entropy(logits, batch.labels, label_smoothing=experiment.label_smoothing, reduction="sum")
+            self.optimizer.zero_grad()
+            fabric.backward(loss * (fabric.world_size / batch.total))  # DDP takes the mean over processes
         if experiment.clip_grad_norm is not None:
             fabric.clip_gradients(
                 self.module, self.optimizer, max_norm=experiment.clip_grad_norm, error_if_nonfinite=False

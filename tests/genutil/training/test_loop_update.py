@@ -86,3 +86,19 @@ def test_bf16_trains_in_bf16_and_keeps_full_weights() -> None:
     training.run()
     assert set(seen) == {torch.bfloat16}
     assert network[1].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["highest", "medium"])
+def test_products_of_matrices_have_the_precision_of_the_recipe(name: str) -> None:
+    seen = []
+
+    class Network(nn.Sequential):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(torch.get_float32_matmul_precision())
+            logits = super().forward(images)
+            logits.register_hook(lambda _: seen.append(torch.get_float32_matmul_precision()))
+            return logits
+
+    one_update(Network(*plain_net()), make_batch(), matmul_precision=name)
+    assert seen == [name, name]
+    assert torch.get_float32_matmul_precision() == "highest"
