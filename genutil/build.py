@@ -19,7 +19,7 @@ from genutil import model_profiling
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.evaluation.batches import First
-from genutil.saved import graph_files, loading
+from genutil.saved import loading
 from genutil.saved.sources import Sources
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import reseed
@@ -80,9 +80,12 @@ def build(
     checkpoint = experiment.resume or experiment.init_from
     if checkpoint:
         experiment = experiment.but(**sources.open(checkpoint).network_settings())
-    experiment = graph_files.resolve(experiment, sources)
-    for notice in graph_files.notices(experiment):
-        say(notice)
+    if experiment.model == "randwire":
+        from genutil.saved import graph_files  # imports networkx
+
+        experiment = graph_files.resolve(experiment, sources)
+        for notice in graph_files.notices(experiment):
+            say(notice)
     network = build_network(experiment).to(device).train(experiment.trains)
     _load_weights(experiment, sources, network, say)
     parts = Parts(experiment, network)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from data import Batch
 from genutil.errors import UserError
 from genutil.evaluation.scores import Scores, evaluate
-from genutil.system.distributed import is_data_parallel, is_full_precision, sum_over_processes
+from genutil.system.distributed import data_parallel, is_full_precision, sum_over_processes
 from genutil.system.one_process import Runtime
 from models.sparse.compile import compile_graph
 from models.sparse.equality import TOLERANCE_FLOAT32, TOLERANCE_LOW, EngineError, full_float32
@@ -69,7 +69,7 @@ def evaluate_fast(
     Raises:
         UserError: the engine cannot run this network here, or it does not compute what the network does.
     """
-    if is_data_parallel(fabric):
+    if data_parallel(fabric):
         raise UserError("fast_eval runs on one device a process: leave out strategy dp.")
     try:
         compiled = compile_graph(network, engine, image_size=image_size)

@@ -29,6 +29,7 @@ from genutil.system.one_process import OneProcess, Runtime
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DataParallelStrategy
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
@@ -42,7 +43,7 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 
 
 def make_runtime(experiment: Experiment) -> Runtime:
-    """As `make_fabric`; without Fabric for a profile, and for an evaluation in one process on the CPU in full precision.
+    """As `make_fabric`, but no Fabric for a profile, or an evaluation in one process on the CPU in full precision.
 
     Raises:
         UserError: as `make_fabric`.
@@ -237,13 +238,13 @@ def say(fabric: Runtime, text: str) -> None:
         print(text, flush=True)
 
 
-def is_data_parallel(fabric: Runtime) -> bool:
-    """Whether batches are spread over GPUs in one process."""
+def data_parallel(fabric: Runtime) -> DataParallelStrategy | None:
+    """What spreads batches over GPUs in one process, where a run does so."""
     if isinstance(fabric, OneProcess):
-        return False
+        return None
     from lightning_fabric.strategies import DataParallelStrategy
 
-    return isinstance(fabric.strategy, DataParallelStrategy)
+    return fabric.strategy if isinstance(fabric.strategy, DataParallelStrategy) else None
 
 
 def is_full_precision(fabric: Runtime) -> bool:
@@ -253,9 +254,8 @@ def is_full_precision(fabric: Runtime) -> bool:
 
 def over_devices(fabric: Runtime, network: nn.Module) -> nn.Module:
     """The network as it is to be called outside training: under dp its batches are spread over the GPUs."""
-    if isinstance(fabric, OneProcess) or not is_data_parallel(fabric):
-        return network
-    return nn.DataParallel(network, fabric.strategy.parallel_devices)
+    spread = data_parallel(fabric)
+    return network if spread is None else nn.DataParallel(network, spread.parallel_devices)
 
 
 def sum_over_processes(fabric: Runtime, values: Tensor) -> Tensor:
