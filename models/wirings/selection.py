@@ -30,11 +30,12 @@ def keep_largest(weight: Tensor, k: int) -> Tensor:
     magnitude = weight.detach().abs()
     threshold = _kth_largest(magnitude, k).unsqueeze(-1)
     kept = magnitude >= threshold
-    if int(kept.count_nonzero()) == k * (weight.numel() // n):
+    exported = torch.compiler.is_exporting()  # no branch may depend on values then
+    if not exported and int(kept.count_nonzero()) == k * (weight.numel() // n):
         return kept
     above = magnitude > threshold
     tied = kept ^ above
-    if weight.dim() == 1:
+    if weight.dim() == 1 and not exported:
         return above.index_fill_(0, tied.nonzero().squeeze(1)[: k - int(above.count_nonzero())], True)
     spare = k - above.count_nonzero(-1).unsqueeze(-1)
     return above | (tied & (tied.cumsum(-1, dtype=torch.int32) <= spare))
@@ -43,7 +44,7 @@ def keep_largest(weight: Tensor, k: int) -> Tensor:
 def _kth_largest(magnitude: Tensor, k: int) -> Tensor:
     """The k-th largest entry of each row."""
     n = magnitude.shape[-1]
-    if magnitude.dim() == 1 and n >= 4 * _SAMPLE:
+    if magnitude.dim() == 1 and n >= 4 * _SAMPLE and not torch.compiler.is_exporting():
         candidates = _candidates(magnitude, k)
         if len(candidates) >= k:
             magnitude, n = candidates, len(candidates)

@@ -76,3 +76,15 @@ def test_nothing_is_sorted(n):
         keep_largest(torch.randn(n), n // 20)
     assert any("kthvalue" in name for name in recorder.names)
     assert not any("sort" in name for name in recorder.names)
+
+
+@pytest.mark.parametrize("shape", [(300_000,), (60,), (4, 60)])
+def test_an_exported_choice_is_the_same(shape):
+    class Choosing(torch.nn.Module):
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            return keep_largest(weight, 25)
+
+    torch.manual_seed(0)
+    exported = torch.export.export(Choosing(), (torch.randn(shape),)).module()
+    for weight in (torch.randn(shape), torch.randint(-4, 4, shape).float()):
+        assert exported(weight).equal(by_sort(weight, 25))
