@@ -161,6 +161,19 @@ def train_steps(figures: Figures) -> str:
     return table([*heads, "difference"], rows)
 
 
+def start_up(figures: Figures) -> str:
+    """Processor time of commands, and how many times as much as importing torch takes it is."""
+    ratios, rows = figures.value("start_up/ratio"), []
+    for name, seconds in figures.value("start_up/processor_seconds").items():
+        spread = aim = ""
+        if name in ratios:
+            ratio = ratios[name]
+            spread = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
+            aim = f"{ratio['aim']:g}"
+        rows.append([f"`{name}`", f"{statistics.median(seconds):.2f}", spread, aim])
+    return table(["command", "processor time, s", "times importing torch", "at most"], rows)
+
+
 TABLES: dict[str, Callable[[Figures], str]] = {
     "engines": engines,
     "missed_aims": missed_aims,
@@ -171,5 +184,6 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "node_edges": node_edges,
     "published_errors": published_errors,
     "train_steps": train_steps,
+    "start_up": start_up,
     "trained": trained,
 }

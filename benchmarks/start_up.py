@@ -69,7 +69,7 @@ def measure(measured: Mapping[str, Sequence[str]], repeats: int) -> dict[str, An
 
 def line(name: str, seconds: Sequence[float], ratio: Mapping[str, float] | None) -> str:
     """A row of the table."""
-    told = f"{name:14} {statistics.median(seconds):5.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
+    told = f"{name:12} {statistics.median(seconds):5.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
     if ratio is None:
         return told
     verdict = "reached" if ratio["median"] <= ratio["aim"] else "MISSED"
