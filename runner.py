@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from genutil.cli import command_line, usage
 from genutil.errors import UserError
 from genutil.saved.sources import Sources
+from genutil.system import waiting
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -18,6 +19,7 @@ def main(words: Sequence[str] | None = None) -> int:
     interrupted. 141: nobody reads the output any more.
     """
     words = sys.argv[1:] if words is None else words
+    waiting.sleep_soon()
     try:
         if words and words[0] in command_line.COMMANDS:
             from genutil.cli import commands  # imports torch, which help and mistakes in settings do without

@@ -177,6 +177,19 @@ def step_growth(figures: Figures) -> str:
     return table(["images", "acting edges", "ms a step", "more than the row above"], rows)
 
 
+def start_up(figures: Figures) -> str:
+    """Processor time of commands, and how many times as much as importing torch takes it is."""
+    ratios, rows = figures.value("start_up/ratio"), []
+    for name, seconds in figures.value("start_up/processor_seconds").items():
+        spread = aim = ""
+        if name in ratios:
+            ratio = ratios[name]
+            spread = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
+            aim = f"{ratio['aim']:g}"
+        rows.append([f"`{name}`", f"{statistics.median(seconds):.2f}", spread, aim])
+    return table(["command", "processor time, s", "times importing torch", "at most"], rows)
+
+
 TABLES: dict[str, Callable[[Figures], str]] = {
     "engines": engines,
     "missed_aims": missed_aims,
@@ -188,5 +201,6 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "published_errors": published_errors,
     "train_steps": train_steps,
     "step_growth": step_growth,
+    "start_up": start_up,
     "trained": trained,
 }

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms import v2
 
 EVALUATION_ENLARGEMENT = 256 / 224  # the shorter side before the centre crop, over the crop's
 
@@ -107,10 +106,17 @@ class Windows:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """[n, channels, size, size], uint8 or float: antialiased bilinear; the same tensor where it has that size."""
+    """[n, channels, size, size], uint8 or float: antialiased bilinear; the same tensor where it has that size.
+
+    The values are those of torchvision's resize, whose import takes as long as torch's.
+    """
     if images.shape[-2:] == (size, size):
         return images
-    return v2.functional.resize(images, [size, size], antialias=True)
+    if not len(images):
+        return images.new_empty(*images.shape[:2], size, size)
+    as_float = images.dtype == torch.uint8 and images.device.type != "cpu"  # torch has no kernel for bytes there
+    resized = F.interpolate(images.float() if as_float else images, (size, size), mode="bilinear", antialias=True)
+    return resized.round_().to(images.dtype) if as_float else resized
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -134,6 +140,8 @@ class ResizedCropFlip:
 
     def transform(self, size: int) -> Callable[[Tensor], Tensor]:
         """uint8 [channels, height, width] to [channels, size, size]; draws from torch's own generator."""
+        from torchvision.transforms import v2
+
         return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
 
 
@@ -143,6 +151,8 @@ class ResizedCentre:
 
     def transform(self, size: int) -> Callable[[Tensor], Tensor]:
         """uint8 [channels, height, width] to uint8 [channels, size, size]."""
+        from torchvision.transforms import v2
+
         enlarged = round(size * EVALUATION_ENLARGEMENT)
         return v2.Compose([v2.Resize(enlarged, antialias=True), v2.CenterCrop(size)])
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data import folders, records
 from data.augmentation import Augmentation, PadCropFlip, ResizedCropFlip
 from data.batches import Loader, Settings
 from data.memory import MemoryLoader
@@ -149,6 +148,8 @@ def find(request: Request) -> ImageSet:
     names = f"there is no data set {request.name}: its name is one of {', '.join(SETS)}, or that of a folder"
     if request.data_dir is None:
         raise FileNotFoundError(f"{names} in a data directory: give --data-dir DIR or set DATA_DIR")
+    from data import folders, records  # import torchvision, which images in memory do without
+
     if not request.folder.is_dir():
         raise ValueError(f"{names} with {request.folder}/{{train,val}}/<class>/<image>")
     if records.holds_records(request.folder):

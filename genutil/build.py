@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,8 +19,9 @@ from genutil import model_profiling
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.evaluation.batches import First
-from genutil.saved import graph_files, loading
+from genutil.saved import loading
 from genutil.saved.sources import Sources
+from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import reseed
 from genutil.training.optimizers import make_optimizer
 from genutil.training.progress import Progress
@@ -57,7 +57,7 @@ class Parts:
 
 def build(
     experiment: Experiment,
-    fabric: Fabric,
+    fabric: Runtime,
     device: torch.device,
     say: Callable[[str], None],
     sources: Sources | None = None,
@@ -80,9 +80,12 @@ def build(
     checkpoint = experiment.resume or experiment.init_from
     if checkpoint:
         experiment = experiment.but(**sources.open(checkpoint).network_settings())
-    experiment = graph_files.resolve(experiment, sources)
-    for notice in graph_files.notices(experiment):
-        say(notice)
+    if experiment.model == "randwire":
+        from genutil.saved import graph_files  # imports networkx
+
+        experiment = graph_files.resolve(experiment, sources)
+        for notice in graph_files.notices(experiment):
+            say(notice)
     network = build_network(experiment).to(device).train(experiment.trains)
     _load_weights(experiment, sources, network, say)
     parts = Parts(experiment, network)
@@ -94,6 +97,7 @@ def build(
         parts.optimizer = optimizer = make_optimizer(experiment, network)
         parts.progress = progress = Progress(len(data.train))
         if experiment.resume:
+            assert not isinstance(fabric, OneProcess)
             progress.restore(
                 loading.resume(sources.open(experiment.resume), fabric, network, optimizer), experiment.resume
             )
@@ -136,7 +140,7 @@ def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
         return network
 
 
-def load_data(experiment: Experiment, fabric: Fabric, device: torch.device) -> Data:
+def load_data(experiment: Experiment, fabric: Runtime, device: torch.device) -> Data:
     """The data of an experiment for this process.
 
     Raises:

@@ -9,32 +9,30 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import yaml
-from lightning_fabric import Fabric
 from torch import nn
 
 from genutil.build import Parts, build, profile
 from genutil.config import Experiment, Machine
 from genutil.evaluation.batches import readable, watched
-from genutil.evaluation.by_engine import evaluate_fast
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports.logs import RunLog, progress_bar
-from genutil.reports.pictures import draw
 from genutil.saved.sources import Sources
 from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.distributed import (
     first_here,
     launch,
-    make_fabric,
+    make_runtime,
     say,
     starts_processes,
     stop_signals,
 )
 from genutil.system.files import claim_folder, claim_log_folder, require_place, to_json, write_text, write_texts
 from genutil.system.interruption import Interrupted, StopRequest, announce
+from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import chosen_algorithms
 from genutil.training.loop import Training
 from genutil.training.progress import Progress, Totals
@@ -44,6 +42,9 @@ from models.inspection import evaluating
 from models.protocols import HasFiles
 from models.wirings.rules import graphs
 from models.wirings.scheduled import STR
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     json_file = experiment.json_file and Path(experiment.json_file)
     if json_file:
         require_place(json_file)
-    fabric = Fabric(accelerator="cpu", devices=1) if experiment.profile else make_fabric(experiment)
+    fabric = make_runtime(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
         build(experiment, fabric, torch.device("cpu"), say=lambda _: None, sources=sources)
         sources.forget()
@@ -84,7 +85,7 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     return results
 
 
-def work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str, Any]:
+def work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str, Any]:
     """What each process of a run does (see `run`)."""
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
@@ -92,7 +93,7 @@ def work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str, 
         return _work(fabric, experiment, sources)
 
 
-def _work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str, Any]:
+def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str, Any]:
     with first_here(fabric):
         parts = build(experiment, fabric, fabric.device, partial(say, fabric), sources)
     folders = _claim_folders(parts, sources) if experiment.trains and fabric.global_rank == 0 else Folders()
@@ -111,6 +112,7 @@ def _work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str,
         "log": None,
     }
     if experiment.trains:
+        assert not isinstance(fabric, OneProcess)
         results |= train(fabric, parts, folders)
     elif not experiment.profile:
         results |= _evaluate(fabric, parts)
@@ -120,6 +122,8 @@ def _work(fabric: Fabric, experiment: Experiment, sources: Sources) -> dict[str,
             print(costs)
             results["profile"] = costs.to_dict()
         if experiment.picture:
+            from genutil.reports.pictures import draw  # imports matplotlib
+
             draw(parts.network, experiment.image_size, experiment.in_channels, experiment.picture)
             print(f"picture: {experiment.picture}")
         results["edges"] = _edges(parts.network)
@@ -179,13 +183,15 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     return {**_figures(scores), **_places(progress, folder, log_folder)}
 
 
-def _evaluate(fabric: Fabric, parts: Parts) -> dict[str, Any]:
+def _evaluate(fabric: Runtime, parts: Parts) -> dict[str, Any]:
     assert parts.data is not None
     loader = parts.data.test
     bar = progress_bar("evaluating", len(loader), shown=fabric.global_rank == 0)
     batches, experiment = watched(readable(loader.epoch(0)), bar), parts.experiment
     if not experiment.fast_eval:
         return _figures(evaluate(fabric, parts.network, batches))
+    from genutil.evaluation.by_engine import evaluate_fast  # imports the engines, and torch's compiler
+
     engine = "dgl" if experiment.use_dgl else experiment.engine
     comparison = evaluate_fast(fabric, parts.network, batches, engine, experiment.image_size)
     say(fabric, str(comparison))

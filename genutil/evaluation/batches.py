@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from data import Batch, Loader
 from genutil.errors import UserError
 from genutil.system.distributed import agree
 from genutil.system.interruption import Interrupted, StopRequest
+from genutil.system.one_process import Runtime
 
 
 class First:
@@ -54,7 +54,7 @@ def readable(batches: Iterable[Batch]) -> Iterator[Batch]:
         yield batch
 
 
-def stoppable(fabric: Fabric, batches: Iterable[Batch], stop: StopRequest, every: int) -> Iterator[Batch]:
+def stoppable(fabric: Runtime, batches: Iterable[Batch], stop: StopRequest, every: int) -> Iterator[Batch]:
     """The same batches, readable; a request to stop that any process got ends them before the next.
 
     Args:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DataParallelStrategy
 from torch import Tensor, nn
 
 from data import Batch
 from genutil.errors import UserError
 from genutil.evaluation.scores import Scores, evaluate
-from genutil.system.distributed import sum_over_processes
+from genutil.system.distributed import data_parallel, is_full_precision, sum_over_processes
+from genutil.system.one_process import Runtime
 from models.sparse.compile import compile_graph
 from models.sparse.equality import TOLERANCE_FLOAT32, TOLERANCE_LOW, EngineError, full_float32
 
@@ -56,7 +55,7 @@ class Comparison:
 
 
 def evaluate_fast(
-    fabric: Fabric, network: nn.Module, batches: Iterable[Batch], engine: str, image_size: int
+    fabric: Runtime, network: nn.Module, batches: Iterable[Batch], engine: str, image_size: int
 ) -> Comparison:
     """Evaluate a network by an engine, and check every prediction against the network's own.
 
@@ -70,14 +69,14 @@ def evaluate_fast(
     Raises:
         UserError: the engine cannot run this network here, or it does not compute what the network does.
     """
-    if isinstance(fabric.strategy, DataParallelStrategy):
+    if data_parallel(fabric):
         raise UserError("fast_eval runs on one device a process: leave out strategy dp.")
     try:
         compiled = compile_graph(network, engine, image_size=image_size)
     except (ValueError, ImportError, EngineError) as error:
         raise UserError(f"fast_eval: {str(error).removesuffix('.')}.") from error
-    full = fabric.strategy.precision.precision == "32-true"
-    both = _SideBySide(network, compiled, TOLERANCE_FLOAT32 if full else TOLERANCE_LOW)
+    tolerance = TOLERANCE_FLOAT32 if is_full_precision(fabric) else TOLERANCE_LOW
+    both = _SideBySide(network, compiled, tolerance)
     with full_float32():
         scores = evaluate(fabric, both, batches)
     counts = torch.tensor([both.near_ties, both.differing], dtype=torch.float64, device=fabric.device)

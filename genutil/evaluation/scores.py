@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import nn
 
 from data import Batch
 from genutil.errors import UserError
 from genutil.system.distributed import over_devices, sum_over_processes
+from genutil.system.one_process import Runtime
 from models.inspection import evaluating
 
 
@@ -34,7 +34,7 @@ class Scores:
         return f"top-1 {self.top1:.2f} %, top-5 {self.top5:.2f} %, loss {self.loss:.4f} on {self.images} images"
 
 
-def evaluate(fabric: Fabric, network: nn.Module, batches: Iterable[Batch]) -> Scores:
+def evaluate(fabric: Runtime, network: nn.Module, batches: Iterable[Batch]) -> Scores:
     """Scores of a network, in evaluation mode, over all images that all processes are given together.
 
     Args:

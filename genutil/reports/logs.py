@@ -12,7 +12,6 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from genutil.errors import UserError
@@ -34,6 +33,8 @@ class RunLog:
     def __init__(self, folder: Path | None, history: Sequence[Mapping[str, Any]] = ()) -> None:
         self.folder = folder
         if folder is not None:
+            from torch.utils.tensorboard import SummaryWriter  # takes a tenth of a second
+
             self._board = SummaryWriter(str(folder))
             self._metrics = (folder / METRICS).open("a", encoding="utf-8")
             for record in history:

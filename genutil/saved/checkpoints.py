@@ -11,15 +11,17 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 
 from genutil.errors import UserError
 from genutil.system.files import write_whole
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 FORMAT = "neural-wirings checkpoint"
 VERSION = 1

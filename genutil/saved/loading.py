@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genutil.errors import UserError
 from genutil.saved.source import Source
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def load_weights(source: Source, network: nn.Module, keep: Collection[str] = ()) -> None:

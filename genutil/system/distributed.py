@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import logging
 import multiprocessing
 import os
@@ -15,21 +14,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DataParallelStrategy, DDPStrategy
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
-from torch.nn.parallel import DistributedDataParallel
 
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.system.files import write_text
 from genutil.system.interruption import Interrupted, StopRequest, announce
+from genutil.system.one_process import OneProcess, Runtime
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DataParallelStrategy
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
@@ -42,8 +42,19 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 }
 
 
-class SpawnedDDPStrategy(DDPStrategy):
-    """DistributedDataParallel in processes that it starts itself, afresh."""
+def make_runtime(experiment: Experiment) -> Runtime:
+    """As `make_fabric`, but no Fabric for a profile, or an evaluation in one process on the CPU in full precision.
+
+    Raises:
+        UserError: as `make_fabric`.
+    """
+    if experiment.profile:
+        return OneProcess()
+    started_outside = "LOCAL_RANK" in os.environ or "SLURM_NTASKS" in os.environ
+    alone = experiment.devices == experiment.num_nodes == 1 and not started_outside
+    if alone and not experiment.trains and experiment.precision == "32" and not _choose_gpus(experiment):
+        return OneProcess()
+    return make_fabric(experiment)
 
 
 def make_fabric(experiment: Experiment) -> Fabric:
@@ -55,6 +66,11 @@ def make_fabric(experiment: Experiment) -> Fabric:
     Raises:
         UserError: a GPU that is not there, or a way of working that these devices do not have.
     """
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import TorchElasticEnvironment
+
+    from genutil.system.strategies import make_strategy
+
     gpus = _choose_gpus(experiment)
     if experiment.precision == "16" and not gpus:
         raise UserError("precision 16 needs a GPU; the CPU has bf16 and 32.")
@@ -69,7 +85,7 @@ def make_fabric(experiment: Experiment) -> Fabric:
         accelerator="cuda" if gpus else "cpu",
         devices=gpus or local,
         num_nodes=nodes,
-        strategy=_strategy(experiment, on_gpus=bool(gpus), processes=local * nodes),
+        strategy=make_strategy(experiment, on_gpus=bool(gpus), processes=local * nodes),
         precision=PRECISIONS[experiment.precision],
     )
 
@@ -85,27 +101,16 @@ def _choose_gpus(experiment: Experiment) -> list[int]:
     return list(experiment.gpus)
 
 
-def _strategy(experiment: Experiment, on_gpus: bool, processes: int) -> str | DDPStrategy:
-    if experiment.strategy == "dp":
-        if on_gpus:
-            return "dp"
-        if processes > 1:
-            raise UserError("strategy: dp spreads a batch over GPUs in one process; on the CPU use ddp.")
-    if processes == 1:
-        return "auto"
-    started_outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect() or "LOCAL_RANK" in os.environ
-    # torch renamed the option; the statistics of synchronised batch norm are equal everywhere already
-    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-    share: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": not experiment.sync_batchnorm}
-    return DDPStrategy(**share) if started_outside else SpawnedDDPStrategy(start_method="spawn", **share)
-
-
-def starts_processes(fabric: Fabric) -> bool:
+def starts_processes(fabric: Runtime) -> bool:
     """Whether `launch` will run its function in processes of its own."""
+    if isinstance(fabric, OneProcess):
+        return False
+    from genutil.system.strategies import SpawnedDDPStrategy
+
     return isinstance(fabric.strategy, SpawnedDDPStrategy)
 
 
-def launch(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any:
+def launch(fabric: Runtime, function: Callable[..., Any], *arguments: Any) -> Any:
     """Run function(fabric, *arguments) in every process of the run and return what it returns in the first.
 
     Processes are started afresh (spawn), so that this works from a script, a test or another program alike; the
@@ -117,6 +122,8 @@ def launch(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any
         UserError: as raised in any of the processes.
         Interrupted: as raised in the processes.
     """
+    if isinstance(fabric, OneProcess):
+        return function(fabric, *arguments)
     if not starts_processes(fabric):
         grouped = _has_group()  # by the program that this is a part of
         try:
@@ -216,7 +223,7 @@ def _end_children() -> None:
 
 
 @contextmanager
-def first_here(fabric: Fabric) -> Iterator[None]:
+def first_here(fabric: Runtime) -> Iterator[None]:
     """One process of each machine goes first, so that only it fetches what is absent; the others then find it."""
     if fabric.local_rank > 0:
         fabric.barrier()
@@ -225,29 +232,42 @@ def first_here(fabric: Fabric) -> Iterator[None]:
         fabric.barrier()
 
 
-def say(fabric: Fabric, text: str) -> None:
+def say(fabric: Runtime, text: str) -> None:
     """Print in the first process of all machines."""
     if fabric.global_rank == 0:
         print(text, flush=True)
 
 
-def over_devices(fabric: Fabric, network: nn.Module) -> nn.Module:
+def data_parallel(fabric: Runtime) -> DataParallelStrategy | None:
+    """What spreads batches over GPUs in one process, where a run does so."""
+    if isinstance(fabric, OneProcess):
+        return None
+    from lightning_fabric.strategies import DataParallelStrategy
+
+    return fabric.strategy if isinstance(fabric.strategy, DataParallelStrategy) else None
+
+
+def is_full_precision(fabric: Runtime) -> bool:
+    """Whether networks are run in 32 bits throughout."""
+    return isinstance(fabric, OneProcess) or fabric.strategy.precision.precision == PRECISIONS["32"]
+
+
+def over_devices(fabric: Runtime, network: nn.Module) -> nn.Module:
     """The network as it is to be called outside training: under dp its batches are spread over the GPUs."""
-    if isinstance(fabric.strategy, DataParallelStrategy):
-        return nn.DataParallel(network, fabric.strategy.parallel_devices)
-    return network
+    spread = data_parallel(fabric)
+    return network if spread is None else nn.DataParallel(network, spread.parallel_devices)
 
 
-def sum_over_processes(fabric: Fabric, values: Tensor) -> Tensor:
+def sum_over_processes(fabric: Runtime, values: Tensor) -> Tensor:
     """The sum of a tensor over all processes, in each of them."""
-    if fabric.world_size == 1:
+    if isinstance(fabric, OneProcess) or fabric.world_size == 1:
         return values
     total = fabric.all_reduce(values, reduce_op="sum")
     assert isinstance(total, Tensor)
     return total
 
 
-def agree(fabric: Fabric, wish: bool) -> bool:
+def agree(fabric: Runtime, wish: bool) -> bool:
     """Whether any process wishes so. All must ask at the same point."""
     if fabric.world_size == 1:
         return wish

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -31,6 +30,9 @@ from genutil.training.schedules import LearningRate
 from genutil.training.timetable import Timetable
 from genutil.training.wiring_watch import WiringWatch
 from models.wirings.wire import update_wirings
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 LOOK_EVERY = 20
 """Steps between looks at the loss, and at requests to stop in other processes, where a look waits for a GPU."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 
 from genutil.evaluation.scores import Scores
 from genutil.reports.logs import RunLog, validation_line
@@ -16,6 +15,9 @@ from genutil.training.progress import Progress, Totals
 from genutil.training.schedules import LearningRate
 from genutil.training.timetable import Timetable
 from genutil.training.wiring_watch import WiringWatch
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)

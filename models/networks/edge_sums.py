@@ -99,7 +99,7 @@ def sparse_sums_pay(edges: Sequence[Tensor], planes: Tensor) -> bool:
     """
     if planes.device.type != "cpu" or planes.dtype not in (torch.float32, torch.float64):
         return False
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting():  # an exported network holds no branch
         return False
     entries = sum(edge.numel() for edge in edges)
     planes_moved = sum(sum(edge.shape) for edge in edges)

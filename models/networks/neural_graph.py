@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchdiffeq import odeint
 
 from models.networks.planes import (
     UNCHANGED,
@@ -337,6 +336,8 @@ class ContinuousTimeNeuralGraph(_TinyClassifier):
         self.function_evaluations = 0
 
     def forward(self, images: Tensor) -> Tensor:
+        from torchdiffeq import odeint  # imports scipy, which the other networks do without
+
         (weight,) = self.step.graph()
         self.function_evaluations = 0
 

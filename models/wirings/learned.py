@@ -33,7 +33,7 @@ class Learned(Wiring):
         return keep_largest(weight, k)
 
     def acting(self, weight: Tensor) -> Tensor:
-        if self.training or weight.is_inference():
+        if self.training or torch.compiler.is_exporting() or weight.is_inference():
             return self.choose(weight, self.kept if self.training else self.active)
         state = (weight.data_ptr(), weight._version, self.active)
         if self._chosen is None or self._chosen[0] != state:

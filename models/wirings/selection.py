@@ -27,10 +27,13 @@ def keep_largest(weight: Tensor, k: int) -> Tensor:
     Returns:
         Boolean tensor of the shape of `weight` with exactly k true entries (in each row).
     """
+    if torch.compiler.is_exporting():
+        return _traced(weight.detach().abs(), min(max(k, 0), weight.shape[-1]))
     n = weight.shape[-1]
     if k <= 0 or k >= n:
         return torch.full_like(weight, k > 0, dtype=torch.bool)
-    if weight.dim() == 1 and n >= 4 * SAMPLE and weight.device.type == "cpu" and weight.dtype in NAMES:
+    plain = weight.device.type == "cpu" and weight.dtype in NAMES and not torch.compiler.is_compiling()
+    if plain and weight.dim() == 1 and n >= 4 * SAMPLE:
         kept = native.keep_largest(weight.detach().contiguous(), k, *_window(weight.detach(), k))
         if kept is not None:
             return kept
@@ -43,6 +46,19 @@ def keep_largest(weight: Tensor, k: int) -> Tensor:
     tied = kept ^ above
     if weight.dim() == 1:
         return above.index_fill_(0, tied.nonzero().squeeze(1)[: k - int(above.count_nonzero())], True)
+    return _fill_up(above, tied, k)
+
+
+def _traced(magnitude: Tensor, k: int) -> Tensor:
+    """The choice as an exported network makes it: without a branch that depends on values."""
+    if k == 0:
+        return torch.zeros_like(magnitude, dtype=torch.bool)
+    threshold = magnitude.kthvalue(magnitude.shape[-1] - k + 1, keepdim=True).values
+    return _fill_up(magnitude > threshold, magnitude == threshold, k)
+
+
+def _fill_up(above: Tensor, tied: Tensor, k: int) -> Tensor:
+    """`above`, and the first of the tied entries (of each row), k in all."""
     spare = k - above.count_nonzero(-1).unsqueeze(-1)
     return above | (tied & (tied.cumsum(-1, dtype=torch.int32) <= spare))
 

@@ -72,6 +72,17 @@ def test_resize(pixels):
     assert (resize(board, 4).float() - 100).abs().max() <= 2
 
 
+@pytest.mark.parametrize("size", [5, 8, 31, 32])
+@pytest.mark.parametrize("shape", [(7, 3, 12, 12), (1, 1, 8, 8), (2, 3, 9, 16), (0, 3, 8, 8)])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_resize_is_torchvisions(shape, size, dtype):
+    images = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    expected = v2.functional.resize(images, [size, size], antialias=True)
+    got = resize(images, size)
+    assert got.dtype == dtype
+    assert torch.equal(got, expected)
+
+
 def test_evaluation_resizes_the_shorter_side_and_cuts_the_centre():
     image = torch.zeros(3, 256, 300, dtype=torch.uint8)
     image[:, 16:240, 38:262] = 255

@@ -17,6 +17,7 @@ from genutil.evaluation import by_engine
 from genutil.evaluation.by_engine import evaluate_fast
 from genutil.evaluation.scores import evaluate
 from genutil.run import run
+from genutil.system.one_process import OneProcess
 
 ENGINES = ("pruned", "csr", "dgl", "native", "auto")
 
@@ -55,6 +56,11 @@ def test_scores_are_the_networks(engine, network, batches, fabric):
     assert comparison.near_ties == 0
     assert comparison.engine in ENGINES
     assert f"engine {comparison.engine}" in str(comparison)
+
+
+def test_without_fabric_the_scores_are_the_same(network, batches, fabric):
+    first, second = (evaluate_fast(runtime, network, batches, "pruned", 16) for runtime in (fabric, OneProcess()))
+    assert (first.scores.top1, first.scores.loss) == (second.scores.top1, second.scores.loss)
 
 
 def test_near_ties_are_counted_and_may_go_either_way(batches, fabric, monkeypatch):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from genutil.errors import UserError
 from genutil.evaluation.scores import evaluate
+from genutil.system.one_process import OneProcess
 from tests.genutil.parts import Batch, MemoryLoader, SmallNet, make_data
 
 
@@ -50,6 +51,15 @@ def test_an_empty_slice_counts_nothing() -> None:
 def test_no_image_at_all_is_told() -> None:
     with pytest.raises(UserError, match="no image"):
         evaluate(Fabric(accelerator="cpu", devices=1), Table(), [])
+
+
+def test_without_fabric_the_scores_are_the_same() -> None:
+    network, data = SmallNet(), make_data()
+    scores = [
+        evaluate(runtime, network, data.test.epoch(0))
+        for runtime in (Fabric(accelerator="cpu", devices=1), OneProcess())
+    ]
+    assert (scores[0].top1, scores[0].top5, scores[0].loss) == (scores[1].top1, scores[1].top5, scores[1].loss)
 
 
 def test_running_statistics_are_used_and_left_alone() -> None:

@@ -15,9 +15,11 @@ from genutil.system.distributed import (
     agree,
     launch,
     make_fabric,
+    make_runtime,
     starts_processes,
     sum_over_processes,
 )
+from genutil.system.one_process import OneProcess, Runtime
 from tests.genutil import processes
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
@@ -61,8 +63,41 @@ def test_16_bits_on_the_cpu_are_refused() -> None:
         make_fabric(Experiment(gpus=[], precision="16"))
 
 
-def test_one_process_sums_and_agrees_alone() -> None:
-    fabric = Fabric(accelerator="cpu", devices=1)
+@no_gpu
+@pytest.mark.parametrize(
+    ("settings", "alone"),
+    [
+        ({"profile": True}, True),
+        ({"profile": True, "devices": 2, "precision": "bf16"}, True),
+        ({"evaluate": True}, True),
+        ({"evaluate": True, "gpus": []}, True),
+        ({"evaluate": True, "devices": 2}, False),
+        ({"evaluate": True, "num_nodes": 2}, False),
+        ({"evaluate": True, "precision": "bf16"}, False),
+        ({}, False),
+    ],
+)
+def test_fabric_is_made_where_it_is_needed(settings: dict, alone: bool) -> None:
+    assert isinstance(make_runtime(Experiment(resume="last.pt", **settings)), OneProcess) == alone
+
+
+@pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_NTASKS"])
+def test_fabric_is_made_for_processes_that_were_started_outside(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "1")
+    monkeypatch.setattr("genutil.system.distributed.make_fabric", lambda _: "fabric")
+    assert make_runtime(Experiment(resume="last.pt", evaluate=True, gpus=[])) == "fabric"
+
+
+@no_gpu
+def test_an_evaluation_on_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UserError, match="GPU 0 is not there"):
+        make_runtime(Experiment(resume="last.pt", evaluate=True, gpus=[0]))
+
+
+@pytest.mark.parametrize("fabric", [Fabric(accelerator="cpu", devices=1), OneProcess()])
+def test_one_process_sums_and_agrees_alone(fabric: Runtime) -> None:
+    assert not starts_processes(fabric)
+    assert launch(fabric, lambda given, number: (given is fabric, number), 7) == (True, 7)
     assert sum_over_processes(fabric, torch.tensor([1.0, 2.0])).tolist() == [1, 2]
     assert agree(fabric, True)
     assert not agree(fabric, False)

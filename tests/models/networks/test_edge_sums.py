@@ -74,3 +74,13 @@ def test_autocast_keeps_the_sums_dense():
     few[0, 0] = 1
     with torch.autocast("cpu", torch.bfloat16):
         assert not sparse_sums_pay([few], torch.zeros(2, 1024, 4, 4))
+
+
+def test_an_exported_network_keeps_the_sums_dense():
+    class Asking(torch.nn.Module):
+        def forward(self, planes: torch.Tensor, few: torch.Tensor) -> torch.Tensor:
+            return planes + float(sparse_sums_pay([few], planes))
+
+    planes, few = torch.zeros(2, 1024, 4, 4), torch.zeros(512, 1024)
+    assert Asking()(planes, few).all()
+    assert not torch.export.export(Asking(), (planes, few)).module()(planes, few).any()

@@ -196,12 +196,21 @@ def test_function_transforms_see_torchs_operations():
     torch.testing.assert_close(slope, ahead, rtol=1e-5, atol=1e-7)
 
 
-def test_exported_networks_are_torchs():
-    network, (images, _) = build("mobilenetv1_like", "complete").eval(), batch_of(2)
+@pytest.mark.parametrize("wiring", ["complete", "dnw", "dnw_no_update"])
+@pytest.mark.parametrize("name", ["static", "discrete_time", "mobilenetv1_like"])
+def test_exported_networks_are_torchs(name, wiring):
+    # torch takes no module at the top that is called graph
+    network, (images, _) = nn.Sequential(build(name, wiring)).eval(), batch_of(2)
     with torch.no_grad():
         expected = network(images)
         exported = torch.export.export(network, (images,)).module()
         torch.testing.assert_close(exported(images), expected, rtol=1e-9, atol=1e-12)
+        for key, weight in network.named_parameters():  # the same tensors as in what was exported
+            if key.endswith("graph.weight"):
+                weight.copy_(weight.flip(0))
+        changed = network(images)
+        assert not torch.allclose(changed, expected)
+        torch.testing.assert_close(exported(images), changed, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["static", "mobilenetv1_like"])

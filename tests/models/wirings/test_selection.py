@@ -16,6 +16,19 @@ def by_sort(weight: torch.Tensor, k: int) -> torch.Tensor:
     return torch.zeros_like(weight, dtype=torch.bool).scatter_(-1, order, True)
 
 
+@pytest.mark.parametrize("k", [0, 25, 60, 61])
+@pytest.mark.parametrize("shape", [(300_000,), (60,), (4, 60)])
+def test_an_exported_choice_is_the_same(shape, k):
+    class Choosing(torch.nn.Module):
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            return keep_largest(weight, k)
+
+    torch.manual_seed(0)
+    exported = torch.export.export(Choosing(), (torch.randn(shape),)).module()
+    for weight in (torch.randn(shape), torch.randint(-4, 4, shape).float()):
+        assert exported(weight).equal(by_sort(weight, k))
+
+
 @given(
     values=st.lists(st.integers(-4, 4), min_size=1, max_size=60),
     rows=st.integers(1, 4),
