@@ -17,6 +17,9 @@ VERSION = 1
 PLACES = frozenset(("name", "experiment", "save_dir", "log_dir"))
 """Settings that say where a run is kept; results files do without them."""
 
+FILES = ("use_graph", "use_init", "graph_files", "train_records", "test_records")
+"""Settings that name files; of a path, results files keep the last two parts."""
+
 WITHOUT_EFFECT = PLACES | {
     *("workers", "verify", "test_batch_size", "activation_checkpointing"),
     *("checkpoint_interval", "log_interval"),
@@ -46,11 +49,17 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str
 
     Args:
         wanted: settings of a run, perhaps before it filled in what comes from its data.
-        found: settings of a run, under the same keys; those that either lacks are not compared.
+        found: settings of a run, under the same keys; those that either lacks are not compared, nor are paths.
     """
-    keys = [key for key in wanted if key in found and key not in WITHOUT_EFFECT]
+    keys = [key for key in wanted if key in found and key not in WITHOUT_EFFECT and key not in FILES]
     filled_in = {key for key in FROM_DATA if wanted.get(key) in (None, [])}
     return {key: (wanted[key], found[key]) for key in keys if key not in filled_in and wanted[key] != found[key]}
+
+
+def portable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run without what says where its files lie."""
+    kept = {key: value for key, value in settings.items() if key not in PLACES}
+    return kept | {key: _short_paths(kept[key]) for key in FILES if key in kept}
 
 
 def curve(history: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -134,6 +143,12 @@ def _name(result: Mapping[str, Any], end: str) -> str:
     steps = settings.get("num_steps")
     length = f"{steps}_steps" if steps else f"{settings['num_epochs']}_epochs"
     return f"{result['experiment']}/{length}-seed_{settings['seed']}{end}.json"
+
+
+def _short_paths(paths: str | list[str] | None) -> str | list[str] | None:
+    if isinstance(paths, list):
+        return [str(_short_paths(path)) for path in paths]
+    return paths and str(Path(*Path(paths).parts[-2:]))
 
 
 def _short(value: Any) -> Any:

@@ -106,7 +106,7 @@ class Outcome:
             "edges": edges,
             "pieces": self.progress.get("pieces", []),
             "recorded": now,
-            "settings": {key: value for key, value in settings.items() if key not in results.PLACES},
+            "settings": results.portable(settings),
             "curve_from_epoch": next(iter(curve.get("epoch", [])), None),
             "curve": curve,
         }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from genutil.errors import UserError
-from genutil.reports.results import VERSION, best, curve, differences, read, require_folder, seconds, write
+from genutil.reports.results import VERSION, best, curve, differences, portable, read, require_folder, seconds, write
 from tests.genutil.runs import tiny
 
 
@@ -55,6 +55,19 @@ def test_differences_leave_out_what_has_no_effect_and_what_data_fill_in() -> Non
     found = {"lr": 0.2, "mean": [0.5], "stage_graphs": ["…"], "workers": 0, "name": "b", "seed": 0, "later": 1}
     assert differences(wanted, found) == {"lr": (0.1, 0.2)}
     assert differences({"mean": [0.4]}, found) == {"mean": ([0.4], [0.5])}
+
+
+def test_settings_are_kept_without_the_places_of_files() -> None:
+    settings = {
+        "lr": 0.1,
+        "save_dir": "/a",
+        "use_graph": "/a/b/c.pt",
+        "use_init": None,
+        "graph_files": ["/a/b/c/0.txt"],
+    }
+    expected = {"lr": 0.1, "use_graph": "b/c.pt", "use_init": None, "graph_files": ["c/0.txt"]}
+    assert portable(settings) == expected
+    assert differences(settings, expected) == {}
 
 
 def test_a_run_has_one_file_and_another_run_its_own(tmp_path: Path) -> None:
