@@ -28,7 +28,7 @@ class Entry:
         name: of the folders of its runs, before their seed.
         settings: that differ from the app file's; {checkpoints} and {seed} are filled in.
         device: "cpu" or "gpu", the machines that it is for; None for both.
-        after: the name of the entry whose run of the same seed has to be finished first.
+        after: whose run of the same seed has to be finished first.
     """
 
     experiment: str
@@ -36,7 +36,7 @@ class Entry:
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
-    after: str | None = None
+    after: Entry | None = None
 
     def resolved(self, seed: int = 0, checkpoints: Path = Path("checkpoints")) -> dict[str, Any]:
         """The settings of a run, as a results file or a checkpoint has them (`Experiment.to_saved`)."""
@@ -76,15 +76,12 @@ def read(path: Path = QUEUE) -> list[Entry]:
         raise UserError(f"The queue {path} cannot be read: {' '.join(str(error).split())}.") from None
     if not isinstance(given, list) or not given:
         raise UserError(f"The queue {path} is no list of entries.")
-    entries = [_entry(stated, f"Entry {number} of {path}") for number, stated in enumerate(given, 1)]
-    names = [entry.name for entry in entries]
-    for number, entry in enumerate(entries, 1):
-        if any(entry.name == other.name and _meet(entry, other) for other in entries[: number - 1]):
-            raise UserError(f"Entry {number} of {path} has the name {entry.name} of one before it: give it a name.")
-        if entry.after is not None and entry.after not in names[: number - 1]:
-            raise UserError(
-                f"Entry {number} of {path} comes after {entry.after}, and no entry before it has that name."
-            )
+    entries: list[Entry] = []
+    for number, stated in enumerate(given, 1):
+        entry = _entry(stated, f"Entry {number} of {path}", {entry.name: entry for entry in entries})
+        if any(entry.name == other.name and _meet(entry, other) for other in entries):
+            raise UserError(f"Entry {number} of {path} has the name {entry.name} of one before it: give it another.")
+        entries.append(entry)
     return entries
 
 
@@ -98,7 +95,8 @@ def runs(entries: Sequence[Entry]) -> list[Run]:
     return [Run(entry, seed) for entry in entries for seed in entry.seeds]
 
 
-def _entry(stated: Any, where: str) -> Entry:
+def _entry(stated: Any, where: str, before: Mapping[str, Entry]) -> Entry:
+    """An entry as the file states it, with those before it by their names."""
     if not isinstance(stated, dict) or not isinstance(stated.get("experiment"), str):
         raise UserError(f"{where} names no experiment.")
     for key in stated:
@@ -114,9 +112,11 @@ def _entry(stated: Any, where: str) -> Entry:
     settings = stated.get("settings", {})
     if not isinstance(settings, dict) or "seed" in settings:
         raise UserError(f"{where} has the settings {settings}; they are keys with values, and seed is none of them.")
-    experiment = stated["experiment"]
+    if stated.get("after") not in (None, *before):
+        raise UserError(f"{where} comes after {stated['after']}, and no entry before it has that name.")
+    experiment, after = stated["experiment"], before.get(stated.get("after"))
     name = str(stated.get("name", experiment.rpartition("/")[2]))
-    entry = Entry(experiment, tuple(seeds), name, settings, stated.get("device"), stated.get("after"))
+    entry = Entry(experiment, tuple(seeds), name, settings, stated.get("device"), after)
     try:
         entry.resolved()
     except UserError as mistake:
