@@ -31,7 +31,7 @@ from benchmarks.training_queue import Run
 from benchmarks.training_state import FAULTY, FINISHED, MISSING, RUNNING, STARTED, Places, State
 from genutil.errors import UserError, nearest
 from genutil.reports import results as results_files
-from genutil.system.interruption import StopRequest
+from genutil.system.interruption import StopRequest, announce
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOK_EVERY = 0.2
@@ -64,13 +64,13 @@ class Queue:
     def work(self) -> int:
         """Train what is missing. Returns the exit status: 0; 2 where a training failed; 130 after an interruption."""
         end = time.monotonic() + (float("inf") if self.seconds is None else self.seconds)
-        with StopRequest(second=self._kill) as stop:
+        with StopRequest(first=announce, second=self._kill) as stop:
             try:
                 while self._look(stopping=stop.requested or time.monotonic() >= end):
                     time.sleep(LOOK_EVERY)
-            except BaseException:
-                self._kill()
-                raise
+            finally:
+                for training in self.trainings:
+                    training.stop()
         for name, fault in self.failed.items():
             print(f"{name} failed: {fault}", file=sys.stderr, flush=True)
         return 130 if stop.requested else 2 if self.failed else 0

@@ -85,7 +85,8 @@ class Row:
     def values(self, part: str, key: str) -> list[float]:
         """A figure of every run, where all of them have it."""
         found = [(run[part] or {}).get(key) for run in self.runs]
-        return [] if None in found else found
+        known = [value for value in found if value is not None]
+        return known if len(known) == len(found) else []
 
 
 def read_published(path: Path) -> dict[str, Published]:

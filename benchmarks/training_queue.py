@@ -112,11 +112,11 @@ def _entry(stated: Any, where: str, before: Mapping[str, Entry]) -> Entry:
     settings = stated.get("settings", {})
     if not isinstance(settings, dict) or "seed" in settings:
         raise UserError(f"{where} has the settings {settings}; they are keys with values, and seed is none of them.")
-    if stated.get("after") not in (None, *before):
-        raise UserError(f"{where} comes after {stated['after']}, and no entry before it has that name.")
-    experiment, after = stated["experiment"], before.get(stated.get("after"))
+    experiment, after = stated["experiment"], stated.get("after")
+    if after not in (None, *before):
+        raise UserError(f"{where} comes after {after}, and no entry before it has that name.")
     name = str(stated.get("name", experiment.rpartition("/")[2]))
-    entry = Entry(experiment, tuple(seeds), name, settings, stated.get("device"), after)
+    entry = Entry(experiment, tuple(seeds), name, settings, stated.get("device"), before.get(str(after)))
     try:
         entry.resolved()
     except UserError as mistake:

@@ -42,6 +42,7 @@ from genutil.training.loop import Training
 from genutil.training.outcome import Outcome
 from genutil.training.progress import Progress, Totals
 from genutil.training.schedules import make_schedule
+from genutil.training.timetable import Timetable
 from genutil.training.wiring_watch import WiringWatch
 from models.inspection import evaluating
 from models.protocols import HasFiles
@@ -176,7 +177,8 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     module, optimizer = fabric.setup(network, plain_optimizer)
     if fabric.global_rank:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
-    progress.begin_piece(machine(fabric.device, fabric.world_size))
+    if progress.updates < Timetable(experiment, progress).steps:
+        progress.begin_piece(machine(fabric.device, fabric.world_size))
     folder, log_folder = folders
     with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, RunLog(log_folder, progress.history) as log:
         training = Training(
