@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import os
-import platform
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from genutil.system.conditions import processor
 
 
 def conditions() -> dict[str, Any]:
@@ -22,15 +23,6 @@ def conditions() -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
-
-
-def processor() -> str:
-    """The processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _without_folders(word: str) -> str:

@@ -7,7 +7,7 @@ The prose stands in docs/templates. What it puts between double braces comes fro
 
     {{train_step/ratio/median:.1f}}            a value of benchmarks/results/train_step.json, with a format
     {{median selection/milliseconds/torch.sort:.0f}}    one of FUNCTIONS of a value
-    {{table engines}}                          one of the tables of benchmarks/results_tables.py
+    {{table engines}}                          a table of benchmarks/results_tables.py or benchmarks/trained_tables.py
 
 A new table is a JSON file, a function there, and a line in the template.
 """
@@ -24,12 +24,15 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.results_tables import TABLES
+from benchmarks import results_tables, trained_tables, training_queue
+from genutil.reports import results as results_files
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURE = re.compile(r"\{\{(?:(\w+) )?([^:{}]+)(?::([^{}]*))?\}\}")
 NOTICE = "<!-- Made by benchmarks/results_page.py from docs/templates and measured figures: do not edit. -->"
 HEADLINES = re.compile(r"(<!-- headlines[^>]*-->\n).*?(<!-- end of headlines -->)", re.DOTALL)
+
+TABLES = results_tables.TABLES | trained_tables.TABLES
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "median": statistics.median,
@@ -54,12 +57,23 @@ class Figures:
 
     Args:
         benchmarks: folder of what benchmarks measured, a JSON file each.
-        trained: folder of trainings, a JSON file a finished run; it may be absent.
+        trained: folder of trainings, a JSON file a finished run, with the published figures.
+        queue: file of the trainings that are to be run.
+
+    Attributes:
+        trained: the results of finished runs.
+        published: the file of published figures.
+        queued, queued_on_cpu: the kinds of trainings that are to be run, and those of them that do not need a GPU.
     """
 
-    def __init__(self, benchmarks: Path, trained: Path) -> None:
+    def __init__(self, benchmarks: Path, trained: Path, queue: Path) -> None:
         self.files = {path.stem: json.loads(path.read_text()) for path in sorted(benchmarks.glob("*.json"))}
-        self.trained = [json.loads(path.read_text()) for path in sorted(trained.rglob("*.json"))]
+        self.trained = [results_files.read(path) for path in sorted(trained.rglob("*.json"))]
+        self.published = trained / "published.yml"
+        entries = training_queue.read(queue)
+        kinds = [(trained_tables.kind_of(entry.experiment, entry.resolved()), entry.device) for entry in entries]
+        self.queued = [kind for kind, _ in kinds]
+        self.queued_on_cpu = {kind for kind, device in kinds if device != "gpu"}
 
     def value(self, path: str) -> Any:
         """What stands at file/key/key. Raises KeyError, naming the place, where nothing does."""
@@ -85,7 +99,7 @@ class Figures:
 
 def pages(root: Path = ROOT) -> dict[Path, str]:
     """What each page that holds measured figures should say."""
-    figures = Figures(root / "benchmarks" / "results", root / "results")
+    figures = Figures(root / "benchmarks" / "results", root / "results", root / "benchmarks" / "queue.yml")
     templates = root / "docs" / "templates"
     results = f"{NOTICE}\n\n{figures.fill((templates / 'results.md').read_text())}"
     headlines = figures.fill((templates / "headlines.md").read_text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from benchmarks.results_page import Figures
@@ -126,19 +126,6 @@ def published_errors(figures: Figures) -> str:
     return table(["network", "test error"], rows)
 
 
-def trained(figures: Figures) -> str:
-    """Finished trainings, a row an experiment and a number of epochs: mean over seeds."""
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for run in figures.trained:
-        settings = run["settings"]
-        groups.setdefault((settings["name"], settings["num_epochs"]), []).append(run)
-    rows = [
-        [f"`{name}`", str(epochs), str(len(runs)), spread([run["top1"] for run in runs], ".2f")]
-        for (name, epochs), runs in sorted(groups.items())
-    ]
-    return table(["experiment", "epochs", "seeds", "test top-1"], rows) if rows else "No training is recorded yet."
-
-
 def train_steps(figures: Figures) -> str:
     """Milliseconds of a training step of every wired network, ours and written plainly."""
     heads = ["network", "batch", "ours, ms", "plain, ms", "times as fast", "with `medium`", "choosing edges"]
@@ -202,5 +189,4 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "train_steps": train_steps,
     "step_growth": step_growth,
     "start_up": start_up,
-    "trained": trained,
 }

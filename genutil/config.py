@@ -35,6 +35,7 @@ __all__ = [
     "SECTIONS",
     "SELF_WIRED_NETWORKS",
     "Experiment",
+    "Invocation",
     "Machine",
     "nearest_key",
 ]

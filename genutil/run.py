@@ -16,12 +16,14 @@ import yaml
 from torch import nn
 
 from genutil.build import Parts, build, profile
-from genutil.config import Experiment, Machine
+from genutil.config import Experiment, Invocation, Machine
 from genutil.evaluation.batches import readable, watched
 from genutil.evaluation.scores import Scores, evaluate
+from genutil.reports import results as results_files
 from genutil.reports.logs import RunLog, progress_bar
 from genutil.saved.sources import Sources
 from genutil.system.batch_norms import synchronise_batchnorm
+from genutil.system.conditions import machine
 from genutil.system.distributed import (
     first_here,
     launch,
@@ -35,8 +37,10 @@ from genutil.system.interruption import Interrupted, StopRequest, announce
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import chosen_algorithms
 from genutil.training.loop import Training
+from genutil.training.outcome import Outcome
 from genutil.training.progress import Progress, Totals
 from genutil.training.schedules import make_schedule
+from genutil.training.timetable import Timetable
 from genutil.training.wiring_watch import WiringWatch
 from models.inspection import evaluating
 from models.protocols import HasFiles
@@ -59,7 +63,8 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
         weights that the run ends with on the test images, `images` and `images_per_second` of that, `checkpoint` (the
         file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how
         many are `possible` and `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log`
-        (folder) and `seconds`; None for what the run does not do. They are written to `experiment.json_file` too.
+        (folder), `result` (file in `experiment.results_dir`) and `seconds`; None for what the run does not do.
+        They are written to `experiment.json_file` too.
 
     Raises:
         UserError: the experiment asks for something that cannot be. Nothing is written then, unless training had begun.
@@ -70,6 +75,8 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     json_file = experiment.json_file and Path(experiment.json_file)
     if json_file:
         require_place(json_file)
+    if experiment.results_dir:
+        results_files.require_folder(Path(experiment.results_dir))
     fabric = make_runtime(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
         build(experiment, fabric, torch.device("cpu"), say=lambda _: None, sources=sources)
@@ -96,6 +103,7 @@ def work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str,
 def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str, Any]:
     with first_here(fabric):
         parts = build(experiment, fabric, fabric.device, partial(say, fabric), sources)
+    outcome = _outcome_of_checkpoint(parts, sources)
     folders = _claim_folders(parts, sources) if experiment.trains and fabric.global_rank == 0 else Folders()
     sources.forget()  # the files may change from now on
     results: dict[str, Any] = {
@@ -110,6 +118,7 @@ def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str
         "best": None,
         "edges": None,
         "log": None,
+        "result": None,
     }
     if experiment.trains:
         assert not isinstance(fabric, OneProcess)
@@ -127,8 +136,33 @@ def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str
             draw(parts.network, experiment.image_size, experiment.in_channels, experiment.picture)
             print(f"picture: {experiment.picture}")
         results["edges"] = _edges(parts.network)
+        if experiment.results_dir:
+            results["result"] = str(_write_result(fabric, parts, outcome or _outcome(parts, folders), results))
         print(_summary(parts, results))
     return results
+
+
+def _outcome_of_checkpoint(parts: Parts, sources: Sources) -> Outcome | None:
+    """The outcome of the training whose last checkpoint is evaluated, where a result is to be made of it."""
+    experiment = parts.experiment
+    if experiment.trains or not experiment.results_dir or not experiment.resume or parts.data is None:
+        return None
+    return Outcome.of_checkpoint(sources.open(experiment.resume), experiment, parts.data)
+
+
+def _outcome(parts: Parts, folders: Folders) -> Outcome:
+    """The outcome of the training that this run was."""
+    _, _, progress = parts.of_training()
+    assert folders.checkpoints is not None
+    return Outcome(parts.experiment, progress.to_saved(), folders.checkpoints / "last.pt")
+
+
+def _write_result(fabric: Runtime, parts: Parts, outcome: Outcome, results: dict[str, Any]) -> Path:
+    experiment = parts.experiment
+    assert parts.data is not None
+    assert experiment.results_dir is not None
+    result = outcome.result(fabric, parts.network, parts.data, results, results["profile"], results["edges"])
+    return results_files.write(Path(experiment.results_dir), result)
 
 
 class Folders(NamedTuple):
@@ -147,6 +181,8 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     module, optimizer = fabric.setup(network, plain_optimizer)
     if fabric.global_rank:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
+    if progress.updates < Timetable(experiment, progress).steps:
+        progress.begin_piece(machine(fabric.device, fabric.world_size))
     folder, log_folder = folders
     with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, RunLog(log_folder, progress.history) as log:
         training = Training(
@@ -218,7 +254,7 @@ def _summary(parts: Parts, results: dict[str, Any]) -> str:
         lines.append(f"unreadable images left out: {parts.data.skipped}")
     if results["edges"] and results["edges"]["natural"] is not None:
         lines.append(_cut(**results["edges"]))
-    for name in ("checkpoint", "log"):
+    for name in ("checkpoint", "log", "result"):
         if results[name]:
             lines.append(f"{name}: {results[name]}")
     return "\n".join(lines)
@@ -289,7 +325,8 @@ def _position(progress: Progress) -> str:
 def _command(experiment: Experiment, checkpoint: str) -> str:
     """The command that resumes a run on the same machine: what belongs to the machine is not in its checkpoint."""
     words = ["python", "runner.py", "--resume", checkpoint]
-    for key, field in Machine.model_fields.items():
+    fields = {**Machine.model_fields, "results_dir": Invocation.model_fields["results_dir"]}
+    for key, field in fields.items():
         value = getattr(experiment, key)
         if value != field.get_default(call_default_factory=True):
             values = value if isinstance(value, list) else [str(value).lower() if isinstance(value, bool) else value]

@@ -77,7 +77,7 @@ def resolve(
         path = app_files.find(line.app)
         app = app_files.read(path, document=document, over=given)
         name = app_files.app_name(path) + ("" if document is None else f"/{document + 1}")
-        settings = {"name": name, **app.settings}
+        settings = {"name": name, "experiment": name, **app.settings}
         origins = app.origins | {dialect_2019.KEYS.get(key, key): f"--{key}" for key in line.settings}
         experiment = Experiment.from_settings(_with_data_dir(settings, environment), origins)
     elif given.get("resume"):

@@ -80,7 +80,7 @@ def check(experiment: Experiment) -> None:
         return
     few = {"only_batches": CHECKED_BATCHES, "num_steps": CHECKED_BATCHES, "val_interval": None}
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        run(experiment.but(save_dir=folder, log_dir=folder, json=None, picture=None, **few))
+        run(experiment.but(save_dir=folder, log_dir=folder, json=None, picture=None, results_dir=None, **few))
 
 
 def table(entries: list[SeriesEntry]) -> str:

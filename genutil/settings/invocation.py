@@ -54,6 +54,9 @@ class Invocation(Section):
         None, description="file (.png, .svg) for a picture of the network; with profile, nothing else is done"
     )
     json_file: FilePath | None = Field(None, alias="json", description="file for all that was printed")
+    results_dir: FilePath | None = Field(
+        None, description="folder for a JSON file of a finished training; with evaluate, of the one that resume names"
+    )
     skip_error_test: bool = Field(
         False, description="of several experiments in a file: train without a quick run first"
     )
@@ -65,6 +68,12 @@ class Invocation(Section):
             raise ValueError(f"picture is a file that ends in .png or .svg, not {self.picture}")
         if self.use_dgl and self.engine not in ("auto", "dgl"):
             raise ValueError(f"use_dgl is engine: dgl, and engine is {self.engine}: give one of them")
+        if self.results_dir and self.profile:
+            raise ValueError("results_dir keeps what a training reached, and profile does not train")
+        if self.results_dir and self.fast_eval:
+            raise ValueError("results_dir keeps what the network itself reaches: leave out fast_eval")
+        if self.results_dir and self.only_batches:
+            raise ValueError("results_dir keeps whole trainings, and only_batches tries one out")
         if self.resume and self.init_from:
             raise ValueError("resume goes on with a run and init_from starts another: give one of them")
         return self

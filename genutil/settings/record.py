@@ -13,6 +13,9 @@ class Record(Section):
     """What is kept of the run"""
 
     name: str | None = Field(None, description="the run's folder in save_dir and log_dir; none: the app's name")
+    experiment: str | None = Field(
+        None, description="what the run is an experiment of, for results_dir; none: the app's name"
+    )
     save_dir: FilePath = Field("./checkpoints", description="folder of checkpoints")
     log_dir: FilePath = Field("./runs", description="folder of logs")
     checkpoint_interval: Count | None = Field(

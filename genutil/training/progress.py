@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ class Progress:
         totals: since the last validation.
         noted: what these sums, over all processes, were when the log last got the means of some steps.
         acting: which edges of each graph acted at the last validation.
+        pieces: of a training that was stopped and resumed, or of one that was not: the machine of each
+            (`system.conditions.machine`) and the `step`, counted in updates, at which it took over. What was done
+            before the first of them is not known.
     """
 
     steps_per_epoch: int
@@ -48,11 +52,18 @@ class Progress:
     totals: Totals = field(default_factory=Totals)
     noted: Totals = field(default_factory=Totals)
     acting: dict[str, Tensor] = field(default_factory=dict)
+    pieces: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def updates(self) -> int:
         """Updates behind it."""
         return self.epoch * self.steps_per_epoch + self.step
+
+    def begin_piece(self, machine: Mapping[str, Any]) -> None:
+        """Note the machine that goes on from here, where it is another one."""
+        before = self.pieces and {key: value for key, value in self.pieces[-1].items() if key != "step"}
+        if before != machine:
+            self.pieces.append({"step": self.updates, **machine})
 
     def to_saved(self) -> dict[str, Any]:
         """As plain values and tensors, for a checkpoint."""

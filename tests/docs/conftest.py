@@ -9,7 +9,18 @@ import pytest
 
 from tests.docs.pages import ROOT
 
-TREE = ("runner.py", "pyproject.toml", "apps", "benchmarks", "data", "docs", "genutil", "models", "pretrained")
+TREE = (
+    "runner.py",
+    "pyproject.toml",
+    "apps",
+    "benchmarks",
+    "data",
+    "docs",
+    "genutil",
+    "models",
+    "pretrained",
+    "results",
+)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from benchmarks import results_page
-from benchmarks.results_page import Figures, pages, stale
-from benchmarks.results_tables import spread, trained
+from benchmarks.results_page import pages, stale
+from benchmarks.results_tables import spread
 from tests.docs.pages import ROOT
 
 
@@ -18,6 +18,8 @@ def copied(tmp_path):
     """A tree with pages, templates and measured figures."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copytree(ROOT / "benchmarks" / "results", tmp_path / "benchmarks" / "results")
+    shutil.copy(ROOT / "benchmarks" / "queue.yml", tmp_path / "benchmarks")
+    shutil.copytree(ROOT / "results", tmp_path / "results")
     shutil.copy(ROOT / "README.md", tmp_path)
     return tmp_path
 
@@ -54,14 +56,6 @@ def test_every_measurement_says_how_and_where():
     for path in (ROOT / "benchmarks" / "results").glob("*.json"):
         measured = json.loads(path.read_text())["measured"]
         assert {"command", "date", "hardware", "torch"} <= set(measured), path.name
-
-
-def test_trainings_are_grouped_by_experiment_and_length(tmp_path):
-    for seed, (epochs, top1) in enumerate([(4, 50.0), (4, 52.0), (160, 80.9)]):
-        run = {"settings": {"name": "static", "num_epochs": epochs}, "top1": top1}
-        (tmp_path / f"{seed}.json").write_text(json.dumps(run))
-    rows = trained(Figures(ROOT / "benchmarks" / "results", tmp_path)).splitlines()[2:]
-    assert rows == ["| `static` | 4 | 2 | 51.00 ± 1.41 |", "| `static` | 160 | 1 | 80.90 |"]
 
 
 def test_spread_is_that_of_a_sample():

@@ -45,6 +45,15 @@ def test_epochs_of_another_length_go_on_at_their_beginning_alone() -> None:
         progress.restore(Progress(5, epoch=2, step=1).to_saved(), "last.pt")
 
 
+def test_a_piece_is_noted_where_the_machine_is_another_one() -> None:
+    progress = Progress(5)
+    progress.begin_piece({"cores": 2})
+    progress.step = 3
+    progress.begin_piece({"cores": 2})
+    progress.begin_piece({"cores": 4})
+    assert progress.pieces == [{"step": 0, "cores": 2}, {"step": 3, "cores": 4}]
+
+
 def test_a_meter_adds_to_its_totals_only_when_it_is_read() -> None:
     totals = Totals(loss=1.0, correct=2.0, images=4.0, seconds=10.0)
     meter = Meter(totals)

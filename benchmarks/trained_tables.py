@@ -1,0 +1,202 @@
+"""The table of trainings beside published figures, from the files in results."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from benchmarks.results_tables import spread, table
+from genutil.cli import command_line
+from genutil.cli.command_line import CommandLine
+from genutil.errors import UserError
+from genutil.reports.results import differences
+
+if TYPE_CHECKING:
+    from benchmarks.results_page import Figures
+
+LENGTH = ("num_epochs", "num_steps")
+CHOSEN_ON_TEST = "†"
+"""Marks a figure whose epoch was chosen on the test images."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published figure.
+
+    Attributes:
+        top1, spread: in percent; the standard deviation over seeds, where it is published.
+        epochs, steps: of the published training; both None where that is not known.
+        chosen_on: "test" where the figure is that of the epoch that was best on the test images.
+        source: paper and table.
+    """
+
+    experiment: str
+    top1: float
+    source: str
+    spread: float | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    chosen_on: str | None = None
+    headline: bool = False
+
+    def __str__(self) -> str:
+        mark = CHOSEN_ON_TEST if self.chosen_on == "test" else ""
+        return f"{self.top1}{'' if self.spread is None else f' ± {self.spread}'}{mark}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What trainings have in common that stand in one row: experiment, length, and what differs from the app file.
+
+    Their length is in epochs, or where `steps` says so in steps.
+    """
+
+    experiment: str
+    epochs: int | None = None
+    steps: int | None = None
+    changes: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        changes = (f", {key} {value}" for key, value in self.changes if value not in ("[]", "None"))
+        return f"`{self.experiment}`{''.join(changes)}"
+
+    def length(self, whole: Published | Kind | None = None) -> str:
+        """The length, with that of the whole training where it is another one."""
+        own, unit = (self.steps, "steps") if self.steps else (self.epochs, "epochs")
+        all_of_it = whole and (whole.steps if self.steps else whole.epochs)
+        if not own or not all_of_it or own == all_of_it:
+            return f"{own:,} {unit}"
+        return f"{own:,} of {all_of_it:,} {unit}" if own < all_of_it else f"{own:,} {unit}, published: {all_of_it:,}"
+
+
+@dataclass
+class Row:
+    """A row of the table: its kind, and the results files that belong to it."""
+
+    kind: Kind
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def values(self, part: str, key: str) -> list[float]:
+        """A figure of every run, where all of them have it."""
+        found = [(run[part] or {}).get(key) for run in self.runs]
+        known = [value for value in found if value is not None]
+        return known if len(known) == len(found) else []
+
+
+def read_published(path: Path) -> dict[str, Published]:
+    """The published figures by experiment."""
+    given = yaml.safe_load(path.read_text())
+    rows = [Published(**{**row, "source": given["sources"][row["source"]]}) for row in given["figures"]]
+    return {row.experiment: row for row in rows}
+
+
+@cache
+def _of_app(experiment: str) -> Mapping[str, Any] | None:
+    """The settings of an experiment's app file; None where there is none."""
+    try:
+        return command_line.resolve(CommandLine(experiment, {"evaluate": True}), {}).to_saved()
+    except UserError:
+        return None
+
+
+def whole(experiment: str) -> Kind | None:
+    """The kind of a training as its app file has it; None where there is none."""
+    app = _of_app(experiment)
+    return kind_of(experiment, app) if app else None
+
+
+def kind_of(experiment: str, settings: Mapping[str, Any]) -> Kind:
+    """The kind of a training from its settings."""
+    changed = differences(_of_app(experiment) or {}, settings)
+    changes = {key: str(value) for key, (_, value) in changed.items() if key not in (*LENGTH, "seed")}
+    steps = settings.get("num_steps")
+    return Kind(experiment, None if steps else settings["num_epochs"], steps, tuple(sorted(changes.items())))
+
+
+def rows(runs: Iterable[dict[str, Any]], wanted: Iterable[Kind]) -> list[Row]:
+    """A row a kind: those that are wanted, in their order, then others that were run."""
+    found = {kind: Row(kind) for kind in wanted}
+    for run in runs:
+        kind = kind_of(run["experiment"], run["settings"])
+        found.setdefault(kind, Row(kind)).runs.append(run)
+    return list(found.values())
+
+
+def trained(figures: Figures) -> str:
+    """The trainings that were run, are published or are in the queue of a CPU, beside their published figures."""
+    published = read_published(figures.published)
+    found = all_rows(figures, published)
+    shown = [row for row in found if row.runs or row.kind.experiment in published or row.kind in figures.queued_on_cpu]
+    heads = ["experiment", "published", "ours, last weights", "difference", "ours, best weights", "seeds", "length"]
+    lines = [_line(row, published.get(row.kind.experiment)) for row in shown]
+    left = len(found) - len(shown)
+    more = f"\n\n{left} more experiments of the queue were not run; `{figures.published.name}` has no figure for them."
+    return table(heads, lines) + (more if left else "")
+
+
+def all_rows(figures: Figures, published: Mapping[str, Published]) -> list[Row]:
+    """The rows of the table: in the order of the queue, then those that are published alone, then others."""
+    alone = [
+        replace(kind, epochs=figure.epochs) if figure.epochs and kind.epochs else kind
+        for name, figure in published.items()
+        if (kind := whole(name))
+    ]
+    return rows(figures.trained, dict.fromkeys([*figures.queued, *alone]))
+
+
+def headlines(figures: Figures) -> str:
+    """The published figures that the README shows, each with our longest training."""
+    published = {name: row for name, row in read_published(figures.published).items() if row.headline}
+    found = [row for row in all_rows(figures, published) if row.kind.experiment in published and not row.kind.changes]
+    lines = []
+    for name, figure in published.items():
+        own = [row for row in found if row.kind.experiment == name]
+        row = max(own, key=lambda row: (bool(row.runs), row.kind.steps or row.kind.epochs))
+        experiment, top1, ours, _, _, seeds, length = _line(row, figure)
+        lines.append([experiment, top1, ours, seeds, length])
+    return table(["experiment", "published", "ours", "seeds", "length"], lines)
+
+
+def sources(figures: Figures) -> str:
+    """Where the published figures are from, an item a source."""
+    found: dict[str, list[str]] = {}
+    for row in read_published(figures.published).values():
+        found.setdefault(row.source, []).append(f"`{row.experiment}`")
+    return "\n".join(f"- {source}: {_listed(names)}" for source, names in found.items())
+
+
+def _line(row: Row, published: Published | None) -> list[str]:
+    kind = row.kind
+    comparable = published if not kind.changes else None
+    cells = [str(kind), str(comparable or "")]
+    if not row.runs:
+        cells += ["not run", "", "", ""]
+    else:
+        last, best = row.values("last", "top1"), row.values("best", "test_top1")
+        marks = {CHOSEN_ON_TEST for run in row.runs if run["best"] and run["best"]["chosen_on"] == "test"}
+        difference = statistics.mean(last) - comparable.top1 if comparable else None
+        cells += [
+            spread(last, ".2f"),
+            "" if difference is None else f"{difference:+.2f}",
+            spread(best, ".2f") + "".join(marks) if best else "",
+            str(len(row.runs)),
+        ]
+    known = published and (published.epochs or published.steps)
+    return [*cells, kind.length(published if known else whole(kind.experiment))]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if len(names) < 4 else f"{', '.join(names[:2])} and {len(names) - 2} more"
+
+
+TABLES: dict[str, Callable[[Figures], str]] = {
+    "trained": trained,
+    "trained_headlines": headlines,
+    "published_sources": sources,
+}
