@@ -45,8 +45,7 @@ class Turns:
     """Processes that wait, stopped, for their turns. A context manager: leaving it ends them.
 
     Args:
-        makers: by the name of the column. One that raises ImportError or ValueError, or whose process ends, is left
-            out.
+        makers: by the name of the column. One that raises, or whose process ends, is left out.
 
     Attributes:
         costs: of what was made, by name.
@@ -118,7 +117,10 @@ class _Worker:
     def turn(self) -> float:
         self._signal(signal.SIGCONT)
         self._pipe.send(None)
-        return self.answer()
+        try:
+            return self.answer()
+        except ChildProcessError as error:
+            raise ChildProcessError(f"{self.name}: {error}") from None
 
     def close(self) -> None:
         self._process.kill()  # a stopped process would not see a milder signal
@@ -140,8 +142,8 @@ def _serve(pipe: Connection, make: Make) -> None:
         call()
     except ModuleNotFoundError as error:
         return pipe.send(f"the package {error.name} is not installed")
-    except (ImportError, ValueError) as error:
-        return pipe.send(str(error))
+    except Exception as error:  # whatever a foreign engine raises: the others are measured all the same
+        return pipe.send(f"{type(error).__name__}: {error}")
     pipe.send(Cost(seconds, (_resident() - before) / 2**20))
     with suppress(EOFError):
         while True:
