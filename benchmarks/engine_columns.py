@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.turns import Call
 from models.sparse import ENGINES, channel_graph, storage
 from models.sparse.engines import EngineOptions
-from models.sparse.native import load_kernel
+from models.sparse.native import NativeGraph, load_kernel
 from models.sparse.torch_engines import PrunedGraph, import_dgl
 
 Run = Callable[[Tensor], Any]
@@ -148,6 +148,20 @@ class WiredFiles:
             else:
                 storage.save(self.pruned, path)
         return Column(engine, path, self.image_size, batch, threads)
+
+    def timings(self, batch: int, threads: int) -> list[dict[str, Any]]:
+        """Where the native engine spends its time: seconds an image by level and phase."""
+        engine = NativeGraph(self.pruned, self.size, threads)
+        found = engine.timings(torch.randn(batch, 3, *self.size), repeats=29)
+        return [
+            {
+                "level": timing.name,
+                "kind": None if timing.kind is None else timing.kind.name,
+                "multiply_adds": timing.multiply_adds,
+                "seconds": {phase.name: seconds for phase, seconds in timing.seconds.items()},
+            }
+            for timing in found
+        ]
 
     def cost(self) -> dict[str, int]:
         """Live multiply-adds, parameters, and edges of the wired stages."""

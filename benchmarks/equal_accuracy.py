@@ -24,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.compared_networks import DENSE, PUBLISHED, published_wiring
 from benchmarks.conditions import conditions
-from benchmarks.engine_columns import OPSETS, Column, WiredFiles, write_onnx
+from benchmarks.engine_columns import OPSETS, Column, WiredFiles, peak_gmacs, write_onnx
 from benchmarks.turns import Turns, summary
 
 SIZE = 224
@@ -69,7 +69,8 @@ def ratios(times: Mapping[str, Sequence[float]], wirings: Sequence[str]) -> dict
 def measure(
     wired: Sequence[WiredFiles], dense: Mapping[str, Path], batch: int, threads: int, repeats: int
 ) -> dict[str, Any]:
-    """One cell: milliseconds an image of every network and engine, the faster engines, the wired networks' ratios."""
+    """One cell: milliseconds an image of every network and engine, the faster engines, the wired networks' ratios, and
+    where the native engine spends its time."""
     columns = {files.name: files.column("native", batch, threads) for files in wired}
     for (name, path), engine in product(dense.items(), ENGINES):
         columns[f"{name} {engine}"] = Column(engine, path, SIZE, batch, threads)
@@ -86,6 +87,8 @@ def measure(
         "milliseconds": {name: summary(values) for name, values in times.items()},
         "faster": faster_engines(times),
         "ratio": ratios(times, [files.name for files in wired]),
+        "peak_gmacs_a_thread": summary([peak_gmacs() for _ in range(repeats)]),
+        "timings": {files.name: files.timings(batch, threads) for files in wired},
     }
 
 
@@ -124,8 +127,10 @@ def main() -> None:
         for threads, batch in product(args.threads, args.batch):
             cells.append(measure(wired, dense, batch, threads, args.repeats))
             print_cell(cells[-1])
+    measured = conditions()
+    del measured["threads"]  # those of the cells count
     result = {
-        "measured": conditions(),
+        "measured": measured,
         "aim": AIM,
         "wired": {name: {"accuracy": PUBLISHED[name]["accuracy"]} for name in args.wirings},
         "dense": {name: {"words": network.words, "accuracy": network.accuracy} for name, network in DENSE.items()},

@@ -36,7 +36,6 @@ from genutil.errors import UserError
 from genutil.saved.loading import load_weights
 from genutil.saved.source import open_source
 from models.sparse import compile_graph
-from models.sparse.native import LevelTiming, NativeGraph
 from models.sparse.plan_spec import Phase
 
 COLUMNS = ("dense", "pruned", "dgl", "csr", "native", "onnx", "openvino", "deepsparse")
@@ -84,12 +83,6 @@ def measure(files: WiredFiles, names: Sequence[str], batch: int, threads: int, r
         shares = [cost / (own * 1e6) / (top * threads) for own, top in zip(times["native"], peak, strict=True)]
         cell["share_of_peak"] = summary(shares)
     return cell
-
-
-def timings(files: WiredFiles, batch: int, threads: int) -> list[LevelTiming]:
-    """Where the native engine spends its time."""
-    engine = NativeGraph(files.pruned, files.size, threads)
-    return engine.timings(torch.randn(batch, 3, *files.size))
 
 
 def gpu_cells(networks: dict[str, nn.Module], repeats: int) -> list[dict[str, Any]]:
@@ -155,27 +148,18 @@ def print_cell(cell: dict[str, Any]) -> None:
         print(line, flush=True)
 
 
-def print_timings(found: Sequence[LevelTiming]) -> None:
+def print_timings(levels: Sequence[dict[str, Any]]) -> None:
     """Microseconds an image of each level and phase, all threads together, and the speed of its sums."""
     print(f"    {'µs an image':<24}{'sums over':<14}" + "".join(f"{phase.name.lower():>9}" for phase in Phase), end="")
     print("   10^9 multiply-adds/s in sums")
-    totals = dict.fromkeys(Phase, 0.0)
-    for timing in found:
-        kind = "" if timing.kind is None else timing.kind.name.removeprefix("SUM_").replace("_", " ").lower()
-        line = f"    {timing.name:<24}{kind:<14}"
-        for phase in Phase:
-            totals[phase] += timing.seconds[phase]
-            line += f"{1e6 * timing.seconds[phase]:>9.1f}"
-        speed = timing.multiply_adds / timing.seconds[Phase.SUMS] / 1e9 if timing.multiply_adds else 0
-        print(f"{line}   {speed:.1f}" if speed else line)
-    print(f"    {'all':<38}" + "".join(f"{1e6 * seconds:>9.1f}" for seconds in totals.values()), flush=True)
-
-
-def as_json(timing: LevelTiming) -> dict[str, Any]:
-    """A level's timing for a file of results."""
-    kind = None if timing.kind is None else timing.kind.name
-    seconds = {phase.name: seconds for phase, seconds in timing.seconds.items()}
-    return {"level": timing.name, "kind": kind, "multiply_adds": timing.multiply_adds, "seconds": seconds}
+    for level in levels:
+        kind = (level["kind"] or "").removeprefix("SUM_").replace("_", " ").lower()
+        seconds = level["seconds"]
+        line = f"    {level['level']:<24}{kind:<14}" + "".join(f"{1e6 * seconds[phase.name]:>9.1f}" for phase in Phase)
+        cost = level["multiply_adds"]
+        print(f"{line}   {cost / seconds[Phase.SUMS.name] / 1e9:.1f}" if cost else line)
+    totals = [sum(level["seconds"][phase.name] for level in levels) for phase in Phase]
+    print(f"    {'all':<38}" + "".join(f"{1e6 * total:>9.1f}" for total in totals), flush=True)
 
 
 def main() -> None:
@@ -207,17 +191,18 @@ def main() -> None:
                     costs = cell.pop("built") | costs
                     print_cell(cell)
                     if args.timings:
-                        found = timings(files, batch, threads)
-                        print_timings(found)
-                        cell["timings"] = [as_json(timing) for timing in found]
+                        cell["timings"] = files.timings(batch, threads)
+                        print_timings(cell["timings"])
                     cells.append(cell)
             built.append({"wiring": name, "image_size": size, **files.cost(), "columns": costs})
             networks.setdefault(name, network)
             for column, price in costs.items():
                 print(f"  {column}: built in {price['build_s']:.2f} s, {price['memory_mib']:.0f} MiB")
         gpu = gpu_cells(networks, args.repeats) if torch.cuda.is_available() else []
+    measured = conditions()
+    del measured["threads"]  # those of the cells count
     result = {
-        "measured": conditions(),
+        "measured": measured,
         "method": METHOD,
         "aims": AIMS,
         "cells": cells,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,6 +67,38 @@ def equal_accuracy(figures: Figures) -> str:
         ratios = [f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})" for ratio in found]
         rows.append([str(cell["threads"]), str(cell["batch"]), *times, *ratios])
     return table(heads, rows)
+
+
+PARTS = {
+    "first convolution": ("SUM_COPIES", "SUM_ROWS"),
+    "sums over planes": ("SUM_PLANES",),
+    "classifier": ("SUM_VALUES_DENSE", "SUM_VALUES_SPARSE"),
+}
+"""What the native engine sums over, by the kinds of its levels."""
+
+
+def native_phases(figures: Figures) -> str:
+    """Where the native engine spends the time of one image: microseconds of all threads, and the speed of the sums."""
+    heads = ["wiring", "threads", "copies", *PARTS, "depthwise convolutions, means", "sums over planes, of the peak"]
+    rows = []
+    for cell in figures.value("equal_accuracy/cells"):
+        if cell["batch"] > 1:
+            continue
+        for name, levels in cell["timings"].items():
+            times = {part: _seconds(levels, "SUMS", kinds) for part, kinds in PARTS.items()}
+            planes = PARTS["sums over planes"]
+            speed = (
+                sum(level["multiply_adds"] for level in levels if level["kind"] in planes) / times["sums over planes"]
+            )
+            share = 100 * speed / 1e9 / cell["peak_gmacs_a_thread"]["median"]
+            found = [_seconds(levels, "COPIES"), *times.values(), _seconds(levels, "NODES")]
+            rows.append([name, str(cell["threads"]), *(f"{1e6 * seconds:.0f}" for seconds in found), f"{share:.0f} %"])
+    return table(heads, rows)
+
+
+def _seconds(levels: Sequence[Mapping[str, Any]], phase: str, kinds: Sequence[str] | None = None) -> float:
+    """Of a phase in the levels of some kinds, or of all."""
+    return sum(level["seconds"][phase] for level in levels if kinds is None or level["kind"] in kinds)
 
 
 def missed_curve(figures: Figures) -> str:
@@ -198,6 +230,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "engines": engines,
     "equal_accuracy": equal_accuracy,
     "missed_curve": missed_curve,
+    "native_phases": native_phases,
     "missed_aims": missed_aims,
     "built": built,
     "real_images": real_images,

@@ -71,7 +71,7 @@ def style(axes: Axes, cell: Mapping[str, Any]) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.margins(0.2, 0.1)
+    axes.margins(0.3, 0.1)
     low, high = axes.get_xlim()
     ticks = [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50) if low <= tick <= high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks.engine_columns import OPSETS, WiredFiles, peak_gmacs
+from benchmarks.evaluate import print_timings
 from benchmarks.turns import Turns
 from models import build_network
 
@@ -53,6 +54,18 @@ def test_a_missing_engine_is_left_out_with_its_reason(files):
     with Turns({"deepsparse": files.column("deepsparse", 1, 1), "native": files.column("native", 1, 1)}) as turns:
         assert turns.left_out == {"deepsparse": "the package deepsparse is not installed"}
         assert list(turns.take()) == ["native"]
+
+
+def test_timings_are_those_of_the_native_engine(files, capsys):
+    found = files.timings(2, 1)
+    assert [level["level"] for level in found] == [level.name for level in files.pruned.levels]
+    assert found[0]["kind"] is None
+    assert sum(level["multiply_adds"] for level in found) > 1e6
+    assert all(level["seconds"]["SUMS"] > 0 for level in found[1:])
+    print_timings(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == [level["level"] for level in found]
+    assert lines[-1].split()[0] == "all"
 
 
 def test_the_peak_is_that_of_a_processor():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks.equal_accuracy import curve_at, faster_engines, ratios
 from benchmarks.results_page import Figures
-from benchmarks.results_tables import equal_accuracy, missed_curve
+from benchmarks.results_tables import equal_accuracy, missed_curve, native_phases
 from docs.pictures.equal_accuracy import picture
 from docs.pictures.wiring import save
 
@@ -59,6 +59,11 @@ def test_ratios_are_taken_turn_by_turn():
     assert found["low"] < found["median"] < found["high"]
 
 
+def timed(name, kind, cost, *seconds):
+    phases = dict(zip(("COPIES", "SUMS", "NODES"), seconds, strict=True))
+    return {"level": name, "kind": kind, "multiply_adds": cost, "seconds": phases}
+
+
 @pytest.fixture
 def figures(tmp_path):
     """Two cells, in one of which the aim is missed."""
@@ -67,6 +72,13 @@ def figures(tmp_path):
         times = {**TIMES, "x225": [own, own]}
         summaries = {name: {"median": values[1], "low": values[0], "high": values[1]} for name, values in times.items()}
         cell = {"batch": 1, "threads": threads, "milliseconds": summaries}
+        levels = [
+            timed("input", None, 0, 1e-6, 0, 0),
+            timed("stem", "SUM_ROWS", 100, 2e-6, 3e-6, 4e-6),
+            timed("stage", "SUM_PLANES", 50_000, 0, 5e-6, 6e-6),
+            timed("last", "SUM_VALUES_DENSE", 100, 0, 8e-6, 0),
+        ]
+        cell |= {"timings": {"x225": levels}, "peak_gmacs_a_thread": {"median": 100.0}}
         cells.append(cell | {"faster": faster_engines(times), "ratio": ratios(times, ["x225"])})
     results = {
         "aim": 1.2,
@@ -89,6 +101,11 @@ def test_tables_show_ratios_and_what_is_missed(figures):
     missed = missed_curve(figures).splitlines()[2:]
     assert len(missed) == 1
     assert missed[0].startswith("| x225 | 2 | 1 | 1.2 | 0.8")
+
+
+def test_the_table_of_phases_adds_up_levels(figures):
+    rows = native_phases(figures).splitlines()[2:]
+    assert rows == [f"| x225 | {threads} | 3 | 3 | 5 | 8 | 10 | 10 % |" for threads in (1, 2)]
 
 
 def test_the_picture_is_drawn(figures, tmp_path):
