@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,29 @@ PUBLISHED = {
     "x3": {"prune_rate": 0.7, "multiply_adds": 66.7e6, "parameters": 1.3e6, "accuracy": 65.0},
     "x49": {"prune_rate": 0.51, "multiply_adds": 154e6, "parameters": 1.8e6, "accuracy": 70.4},
 }
-EQUAL = {
-    "x225": ("ShuffleNetV2 x0.5", "shufflenetv2", {"width_mult": 0.5}),
-    "x3": ("MobileNetV1 x0.5", "mobilenetv1", {"width_mult": 0.5, "image_size": 224}),
-    "x49": ("ShuffleNetV2 x1", "shufflenetv2", {"width_mult": 1.0}),
+
+
+class DenseNetwork(NamedTuple):
+    """A network of the zoo, with its published top-1 accuracy on ImageNet in percent."""
+
+    words: str
+    accuracy: float
+    model: str
+    arguments: dict[str, Any]
+
+    def build(self) -> nn.Module:
+        """The network, untrained, for 1000 classes."""
+        return build_network(self.model, classes=1000, **self.arguments).eval()
+
+
+DENSE = {
+    "mobilenetv1_x025": DenseNetwork("MobileNetV1 x0.25", 50.6, "mobilenetv1", {"width_mult": 0.25, "image_size": 224}),
+    "mobilenetv1_x05": DenseNetwork("MobileNetV1 x0.5", 63.7, "mobilenetv1", {"width_mult": 0.5, "image_size": 224}),
+    "shufflenetv2_x05": DenseNetwork("ShuffleNetV2 x0.5", 60.3, "shufflenetv2", {"width_mult": 0.5}),
+    "shufflenetv2_x1": DenseNetwork("ShuffleNetV2 x1", 69.4, "shufflenetv2", {"width_mult": 1.0}),
+    "shufflenetv2_x15": DenseNetwork("ShuffleNetV2 x1.5", 72.6, "shufflenetv2", {"width_mult": 1.5}),
 }
-"""The dense network that is about as accurate."""
+"""Dense networks for images of 224x224 pixels (arXiv 1704.04861, table 7; arXiv 1807.11164, table 8)."""
 
 
 def published_wiring(name: str, classes: int = 1000, image_size: int = 224, seed: int = 0) -> MobileNetV1Like:
@@ -99,9 +116,3 @@ def _shake_norms(network: nn.Module) -> None:
             module.bias.data.normal_(0, 0.3)
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
-
-
-def equal_network(name: str) -> nn.Module:
-    """The dense network of about the same accuracy, untrained."""
-    _, model, arguments = EQUAL[name]
-    return build_network(model, classes=1000, **arguments).eval()

@@ -1,29 +1,24 @@
-"""How long an image takes: every engine against dense networks of equal accuracy, side by side in one process.
+"""How long an image takes: every engine on the same wired networks, side by side.
 
     python benchmarks/evaluate.py [--wirings x225 x3 x49] [--threads 1 2] [--batch 1 32] [--repeats 9] [--json FILE]
-                                  [--checkpoint FILE ...] [--columns NAME ...] [--sizes 32 512]
+                                  [--checkpoint FILE ...] [--columns NAME ...] [--sizes 32 512] [--timings]
 
 The wirings have the number of live edges and nodes of the published networks (arXiv 1906.00586, table 1). Columns:
-the network itself with its mask kept between calls (dense), its live nodes (pruned), DGL, csr, native, ONNX
-Runtime on the pruned network, and ONNX Runtime on the dense network of equal accuracy. All columns of a cell take
-turns; a figure is the median over the turns, with quartiles. DeepSparse is a column where it is installed.
+the network itself with its mask kept between calls (dense), its live nodes (pruned), DGL, csr, native, and ONNX
+Runtime, OpenVINO and DeepSparse on the pruned network, where they are installed. Every column of a cell is a process
+of its own, stopped while the others have their turns; a figure is the median over the turns, with quartiles.
+benchmarks/equal_accuracy.py compares with dense networks.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
-import io
 import json
-import os
-import statistics
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,192 +26,54 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.compared_networks import EQUAL, PUBLISHED, equal_network, published_wiring
+from benchmarks.compared_networks import PUBLISHED, published_wiring
 from benchmarks.conditions import conditions
+from benchmarks.engine_columns import WiredFiles, peak_gmacs
+from benchmarks.turns import Turns, summary
 from genutil.build import build_network as build_from
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.saved.loading import load_weights
 from genutil.saved.source import open_source
-from models.sparse import channel_graph, compile_graph
-from models.sparse.native import NativeGraph, load_kernel
-from models.sparse.torch_engines import PrunedGraph, import_dgl
+from models.sparse import compile_graph
+from models.sparse.plan_spec import Phase
 
-Run = Callable[[Tensor], Any]
-
-COLUMNS = ("dense", "pruned", "dgl", "csr", "native", "onnx", "onnx equal", "deepsparse")
+COLUMNS = ("dense", "pruned", "dgl", "csr", "native", "onnx", "openvino", "deepsparse")
+METHOD = "Every column of a row is a process of its own, which is stopped while the others have their turns."
 AIMS: list[dict[str, Any]] = [
     {"column": "dgl", "wirings": dict.fromkeys(PUBLISHED, 25)},
     {"column": "pruned", "wirings": {"x225": 8, "x3": 8, "x49": 6}},
     {"column": "onnx", "wirings": dict.fromkeys(PUBLISHED, 4)},
-    {
-        "column": "onnx equal",
-        "wirings": {"x225": 1.0, "x3": 1.0, "x49": 0.9},
-        "batches": {"x225": 1.2, "x3": 1.2, "x49": 0.9},
-    },
-    {"column": "deepsparse", "wirings": {"x225": 1.3, "x3": 1.3, "x49": 1.0}},
+    {"column": "deepsparse", "wirings": dict.fromkeys(PUBLISHED, 2)},
 ]
-"""How many times as fast as each column native should be at 224 pixels; `batches`: of more than one image, where that
-differs."""
-
-
-# ------------------------------------------------------------------------------------------------- columns
-
-
-def onnx_file(network: nn.Module, image_size: int, path: Path) -> Path:
-    """The network as an ONNX file for any batch."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.randn(1, 3, image_size, image_size),),
-            buffer,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
-            dynamo=False,
-        )
-    path.write_bytes(buffer.getvalue())
-    return path
-
-
-def onnx_session(path: Path, threads: int) -> Run:
-    """ONNX Runtime on a file."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-
-def deepsparse_engine(path: Path, batch: int, threads: int) -> Run:
-    """DeepSparse on a file. Raises ImportError where it is not installed."""
-    from deepsparse import Engine
-
-    engine = Engine(model=str(path), batch_size=batch, num_cores=threads)
-    return lambda images: torch.from_numpy(engine.run([images.numpy()])[0])
-
-
-class Columns:
-    """The columns of one wiring at one size of the images, built when first wanted, with what building cost."""
-
-    def __init__(self, name: str, network: nn.Module, image_size: int, folder: Path) -> None:
-        self.name, self.network, self.image_size, self.folder = name, network, image_size, folder
-        self.size = (image_size, image_size)
-        self.pruned = channel_graph(network).pruned(self.size)
-        self.cost: dict[str, dict[str, float]] = {}
-
-    def build(self, column: str, batch: int, threads: int) -> Run | None:
-        """The column's call, or None where a package is missing."""
-        before, start = _resident(), time.perf_counter()
-        try:
-            call = self._build(column, batch, threads)
-        except (ImportError, ValueError) as error:
-            print(f"  {column} is left out: {error}", file=sys.stderr)
-            return None
-        if call is not None:
-            seconds = time.perf_counter() - start
-            call(torch.randn(1, 3, *self.size))
-            memory = (_resident() - before) / 2**20
-            self.cost.setdefault(column, {"build_s": seconds, "memory_mib": memory})
-        return call
-
-    def _build(self, column: str, batch: int, threads: int) -> Run | None:
-        if column == "dense":
-            return self.network
-        if column == "pruned":
-            return PrunedGraph(self.pruned)
-        if column == "native":
-            return NativeGraph(self.pruned, self.size, threads)
-        if column == "dgl":
-            import_dgl().utils.set_num_threads(threads)
-        if column in ("csr", "dgl"):
-            return compile_graph(self.network, column, check=False, image_size=self.size)
-        if column == "onnx equal":
-            if self.name not in EQUAL or self.image_size != 224:
-                return None
-            return onnx_session(self._file("equal", equal_network(self.name)), threads)
-        path = self._file("pruned", PrunedGraph(self.pruned))
-        return onnx_session(path, threads) if column == "onnx" else deepsparse_engine(path, batch, threads)
-
-    def _file(self, kind: str, network: nn.Module) -> Path:
-        path = self.folder / f"{self.name}_{self.image_size}_{kind}.onnx"
-        return path if path.exists() else onnx_file(network, self.image_size, path)
-
-
-def _resident() -> int:
-    """Bytes of memory that this process holds, without what it has freed (0 where the system does not tell)."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+"""How many times as fast as each column native should be at 224 pixels."""
 
 
 # ------------------------------------------------------------------------------------------------- measuring
 
 
-def peak_seconds(rounds: int = 1_000_000) -> float:
-    """Seconds that one thread takes for `rounds` times 12 multiply-adds of vectors in registers."""
-    kernel = load_kernel()
-    start = time.perf_counter()
-    kernel.wirings_peak(rounds)
-    return time.perf_counter() - start
-
-
-def measure_cell(calls: dict[str, Run], images: Tensor, repeats: int) -> dict[str, list[float]]:
-    """Milliseconds an image, of every column in every turn; `peak` in 10^9 multiply-adds a second of one thread."""
-    lanes = load_kernel().wirings_lanes()
-    batch, found = len(images), {name: [] for name in (*calls, "peak")}
-    inner = {name: max(1, min(20, int(0.03 / max(1e-4, _seconds(call, images))))) for name, call in calls.items()}
-    for _ in range(repeats):
-        found["peak"].append(1_000_000 * 12 * lanes / peak_seconds() / 1e9)
-        for name, call in calls.items():
-            time.sleep(0.005)  # threads of the column before go to sleep
-            call(images)
-            taken = sorted(_seconds(call, images) for _ in range(inner[name]))
-            found[name].append(1e3 * taken[len(taken) // 2] / batch)
-    return found
-
-
-def _seconds(call: Run, images: Tensor) -> float:
-    start = time.perf_counter()
-    call(images)
-    return time.perf_counter() - start
-
-
-def summary(values: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    if len(values) < 2:
-        return {"median": values[0], "low": values[0], "high": values[0]}
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": median, "low": low, "high": high}
-
-
-def measure(columns: Columns, names: Sequence[str], batch: int, threads: int, repeats: int) -> dict[str, Any]:
-    """One cell: every column's milliseconds an image, native's ratio to each, and its share of the peak."""
-    torch.set_num_threads(threads)
-    images = torch.randn(batch, 3, *columns.size)
-    with torch.inference_mode():
-        calls = {name: call for name in names if (call := columns.build(name, batch, threads)) is not None}
-        times = measure_cell(calls, images, repeats)
-    peak = times.pop("peak")
+def measure(files: WiredFiles, names: Sequence[str], batch: int, threads: int, repeats: int) -> dict[str, Any]:
+    """One cell: every column's milliseconds an image and its cost, native's ratio to each, its share of the peak."""
+    times: dict[str, list[float]] = {}
+    peak = []
+    with Turns({name: files.column(name, batch, threads) for name in names}) as turns:
+        for name, reason in turns.left_out.items():
+            print(f"  {name} is left out: {reason}", file=sys.stderr)
+        for _ in range(repeats):
+            peak.append(peak_gmacs())
+            for name, seconds in turns.take().items():
+                times.setdefault(name, []).append(1e3 * seconds / batch)
     cell: dict[str, Any] = {
-        "wiring": columns.name,
-        "image_size": columns.image_size,
+        "wiring": files.name,
+        "image_size": files.image_size,
         "batch": batch,
         "threads": threads,
         "milliseconds": {name: summary(values) for name, values in times.items()},
         "peak_gmacs_a_thread": summary(peak),
+        "built": {name: asdict(cost) for name, cost in turns.costs.items()},
     }
     if "native" in times:
-        cost = sum(count.multiply_adds for count in columns.pruned.counts(columns.size))
+        cost = files.cost()["multiply_adds"]
         cell["ratio_to_native"] = {
             name: summary([other / own for other, own in zip(values, times["native"], strict=True)])
             for name, values in times.items()
@@ -252,7 +109,7 @@ def gpu_cells(networks: dict[str, nn.Module], repeats: int) -> list[dict[str, An
     return cells
 
 
-def _gpu_seconds(call: Run, images: Tensor, calls: int = 20) -> float:
+def _gpu_seconds(call: nn.Module, images: Tensor, calls: int = 20) -> float:
     for _ in range(3):
         call(images)
     torch.cuda.synchronize()
@@ -271,7 +128,7 @@ def aim(cell: dict[str, Any], column: str) -> float | None:
     said = next((entry for entry in AIMS if entry["column"] == column), None)
     if said is None or cell["image_size"] != 224:
         return None
-    return said["batches" if cell["batch"] > 1 and "batches" in said else "wirings"].get(cell["wiring"])
+    return said["wirings"].get(cell["wiring"])
 
 
 def print_cell(cell: dict[str, Any]) -> None:
@@ -291,6 +148,20 @@ def print_cell(cell: dict[str, Any]) -> None:
         print(line, flush=True)
 
 
+def print_timings(levels: Sequence[dict[str, Any]]) -> None:
+    """Microseconds an image of each level and phase, all threads together, and the speed of its sums."""
+    print(f"    {'µs an image':<24}{'sums over':<14}" + "".join(f"{phase.name.lower():>9}" for phase in Phase), end="")
+    print("   10^9 multiply-adds/s in sums")
+    for level in levels:
+        kind = (level["kind"] or "").removeprefix("SUM_").replace("_", " ").lower()
+        seconds = level["seconds"]
+        line = f"    {level['level']:<24}{kind:<14}" + "".join(f"{1e6 * seconds[phase.name]:>9.1f}" for phase in Phase)
+        cost = level["multiply_adds"]
+        print(f"{line}   {cost / seconds[Phase.SUMS.name] / 1e9:.1f}" if cost else line)
+    totals = [sum(level["seconds"][phase.name] for level in levels) for phase in Phase]
+    print(f"    {'all':<38}" + "".join(f"{1e6 * total:>9.1f}" for total in totals), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--wirings", nargs="+", default=list(PUBLISHED), choices=list(PUBLISHED))
@@ -301,6 +172,7 @@ def main() -> None:
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
     parser.add_argument("--sizes", nargs="*", type=int, default=[32, 512], help="further sizes, of the first wiring")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "evaluate.json")
+    parser.add_argument("--timings", action="store_true", help="show where the native engine spends its time")
     args = parser.parse_args()
     cells, built, networks = [], [], {}
     with tempfile.TemporaryDirectory() as folder:
@@ -310,27 +182,29 @@ def main() -> None:
             network = published_wiring(args.wirings[0], 10 if size <= 64 else 1000, size)
             tables.append((args.wirings[0], network, size, args.batch if size <= 64 else [1]))
         for name, network, size, batches in tables:
-            columns = Columns(name, network, size, Path(folder))
-            counts = columns.pruned.counts(columns.size)
-            cost = {
-                "multiply_adds": sum(count.multiply_adds for count in counts),
-                "parameters": sum(count.parameters for count in counts),
-                "edges": sum(count.live_edges for count in counts if count.stage.startswith("layers.")),
-            }
-            print(f"\n{name}, {size}x{size}: {cost}", flush=True)
+            files = WiredFiles(name, network, size, Path(folder))
+            print(f"\n{name}, {size}x{size}: {files.cost()}", flush=True)
+            costs: dict[str, dict[str, float]] = {}
             for threads in args.threads:
                 for batch in batches:
-                    cells.append(measure(columns, args.columns, batch, threads, args.repeats))
-                    print_cell(cells[-1])
-            built.append({"wiring": name, "image_size": size, **cost, "columns": columns.cost})
+                    cell = measure(files, args.columns, batch, threads, args.repeats)
+                    costs = cell.pop("built") | costs
+                    print_cell(cell)
+                    if args.timings:
+                        cell["timings"] = files.timings(batch, threads)
+                        print_timings(cell["timings"])
+                    cells.append(cell)
+            built.append({"wiring": name, "image_size": size, **files.cost(), "columns": costs})
             networks.setdefault(name, network)
-            for column, price in columns.cost.items():
+            for column, price in costs.items():
                 print(f"  {column}: built in {price['build_s']:.2f} s, {price['memory_mib']:.0f} MiB")
         gpu = gpu_cells(networks, args.repeats) if torch.cuda.is_available() else []
+    measured = conditions()
+    del measured["threads"]  # those of the cells count
     result = {
-        "measured": conditions(),
+        "measured": measured,
+        "method": METHOD,
         "aims": AIMS,
-        "equal_accuracy": {name: EQUAL[name][0] for name in args.wirings},
         "cells": cells,
         "built": built,
         "gpu": gpu,

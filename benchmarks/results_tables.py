@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmarks.results_page import Figures
 
-ENGINES = {"dense": "dense", "pruned": "pruned", "dgl": "DGL", "csr": "csr", "onnx": "ONNX, pruned"}
+ENGINES = {
+    "dense": "dense",
+    "pruned": "pruned",
+    "dgl": "DGL",
+    "csr": "csr",
+    "onnx": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "deepsparse": "DeepSparse",
+}
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -27,9 +35,11 @@ def spread(values: Sequence[float], form: str = ".1f") -> str:
 
 def engines(figures: Figures) -> str:
     """Milliseconds of the native engine, and how many times as long the others take."""
-    heads = ["wiring", "threads", "batch", "native, ms", *ENGINES.values(), "ONNX, equal accuracy", "of the peak"]
+    cells = figures.value("evaluate/cells")
+    shown = [name for name in ENGINES if any(name in cell["ratio_to_native"] for cell in cells)]
+    heads = ["wiring", "threads", "batch", "native, ms", *(ENGINES[name] for name in shown), "of the peak"]
     rows = []
-    for cell in figures.value("evaluate/cells"):
+    for cell in cells:
         size = cell["image_size"]
         ratios = {name: ratio["median"] for name, ratio in cell["ratio_to_native"].items()}
         rows.append(
@@ -38,12 +48,69 @@ def engines(figures: Figures) -> str:
                 str(cell["threads"]),
                 str(cell["batch"]),
                 f"{cell['milliseconds']['native']['median']:.2f}",
-                *(f"{ratios[name]:.1f}" if name in ratios else "" for name in ENGINES),
-                f"{ratios['onnx equal']:.2f}" if "onnx equal" in ratios else "",
+                *(f"{ratios[name]:.1f}" if name in ratios else "" for name in shown),
                 f"{100 * cell['share_of_peak']['median']:.0f} %",
             ]
         )
     return table(heads, rows)
+
+
+def equal_accuracy(figures: Figures) -> str:
+    """How many times as fast as dense networks of the same accuracy the wired networks are."""
+    wired = figures.value("equal_accuracy/wired")
+    heads = ["threads", "batch", *(f"{name} ({network['accuracy']} %), ms" for name, network in wired.items())]
+    heads += [f"{name}, times as fast" for name in wired]
+    rows = []
+    for cell in figures.value("equal_accuracy/cells"):
+        times = [f"{cell['milliseconds'][name]['median']:.2f}" for name in wired]
+        found = [cell["ratio"][name] for name in wired]
+        ratios = [f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})" for ratio in found]
+        rows.append([str(cell["threads"]), str(cell["batch"]), *times, *ratios])
+    return table(heads, rows)
+
+
+PARTS = {
+    "first convolution": ("SUM_COPIES", "SUM_ROWS"),
+    "sums over planes": ("SUM_PLANES",),
+    "classifier": ("SUM_VALUES_DENSE", "SUM_VALUES_SPARSE"),
+}
+"""What the native engine sums over, by the kinds of its levels."""
+
+
+def native_phases(figures: Figures) -> str:
+    """Where the native engine spends the time of one image: microseconds of all threads, and the speed of the sums."""
+    heads = ["wiring", "threads", "copies", *PARTS, "depthwise convolutions, means", "sums over planes, of the peak"]
+    rows = []
+    for cell in figures.value("equal_accuracy/cells"):
+        if cell["batch"] > 1:
+            continue
+        for name, levels in cell["timings"].items():
+            times = {part: _seconds(levels, "SUMS", kinds) for part, kinds in PARTS.items()}
+            planes = PARTS["sums over planes"]
+            speed = (
+                sum(level["multiply_adds"] for level in levels if level["kind"] in planes) / times["sums over planes"]
+            )
+            share = 100 * speed / 1e9 / cell["peak_gmacs_a_thread"]["median"]
+            found = [_seconds(levels, "COPIES"), *times.values(), _seconds(levels, "NODES")]
+            rows.append([name, str(cell["threads"]), *(f"{1e6 * seconds:.0f}" for seconds in found), f"{share:.0f} %"])
+    return table(heads, rows)
+
+
+def _seconds(levels: Sequence[Mapping[str, Any]], phase: str, kinds: Sequence[str] | None = None) -> float:
+    """Of a phase in the levels of some kinds, or of all."""
+    return sum(level["seconds"][phase] for level in levels if kinds is None or level["kind"] in kinds)
+
+
+def missed_curve(figures: Figures) -> str:
+    """The cells in which a wired network is not as many times as fast as the dense curve as was aimed at."""
+    aim = figures.value("equal_accuracy/aim")
+    rows = [
+        [name, str(cell["threads"]), str(cell["batch"]), f"{aim:g}", f"{ratio['median']:.2f}"]
+        for cell in figures.value("equal_accuracy/cells")
+        for name, ratio in cell["ratio"].items()
+        if ratio["median"] < aim
+    ]
+    return table(["wiring", "threads", "batch", "aim", "reached"], rows) if rows else "Every aim is reached."
 
 
 def missed_aims(figures: Figures) -> str:
@@ -51,14 +118,12 @@ def missed_aims(figures: Figures) -> str:
     rows = []
     for said in figures.value("evaluate/aims"):
         for cell in figures.value("evaluate/cells"):
-            aims = said.get("batches", said["wirings"]) if cell["batch"] > 1 else said["wirings"]
-            aim = aims.get(cell["wiring"]) if cell["image_size"] == 224 else None
+            aim = said["wirings"].get(cell["wiring"]) if cell["image_size"] == 224 else None
             ratio = cell["ratio_to_native"].get(said["column"], {}).get("median")
             if aim is None or ratio is None or ratio >= aim:
                 continue
-            name = {**ENGINES, "onnx equal": "ONNX, equal accuracy"}[said["column"]]
             where = [cell["wiring"], str(cell["threads"]), str(cell["batch"])]
-            rows.append([name, *where, f"{aim:g}", f"{ratio:.2f}"])
+            rows.append([ENGINES[said["column"]], *where, f"{aim:g}", f"{ratio:.2f}"])
     return table(["against", "wiring", "threads", "batch", "aim", "reached"], rows) if rows else "Every aim is reached."
 
 
@@ -179,6 +244,9 @@ def start_up(figures: Figures) -> str:
 
 TABLES: dict[str, Callable[[Figures], str]] = {
     "engines": engines,
+    "equal_accuracy": equal_accuracy,
+    "missed_curve": missed_curve,
+    "native_phases": native_phases,
     "missed_aims": missed_aims,
     "built": built,
     "real_images": real_images,

@@ -14,6 +14,8 @@ import pytest
 # before torch is loaded, for the processes that tests start too: threads that spin while they wait for one another slow
 # each other down twentyfold where another program uses the cores
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # another process of tests works on each core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 OUTSIDE = {
     "--real-data": ("NEURAL_WIRINGS_DATA", "a data directory with real cifar10, mnist and imagenette224"),

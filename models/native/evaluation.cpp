@@ -14,6 +14,7 @@
 
 #include "evaluation/engine.h"
 #include "evaluation/plan_spec.h"
+#include "evaluation/stopwatch.h"
 #include "evaluation/sums.h"
 #include "vectors.h"
 
@@ -41,10 +42,11 @@ void* wirings_create(const PlanSpec* plan, const LevelSpec* level, int levels) {
 void wirings_destroy(void* engine) { delete static_cast<Engine*>(engine); }
 
 // images: [batch, planes, height, width]; out: [batch, nodes] or [batch, nodes, height, width]. Gives 0, or 1 where
-// memory is short.
-int wirings_run(void* engine, const float* images, int64_t batch, float* out) {
+// memory is short. Where `seconds` [levels + 1, PHASES] is not null, the processor time of all threads is added to it
+// by level and phase; level 0 is the image.
+int wirings_run(void* engine, const float* images, int64_t batch, float* out, double* seconds) {
   try {
-    static_cast<Engine*>(engine)->run(images, batch, out);
+    static_cast<Engine*>(engine)->run(images, batch, out, seconds);
     return 0;
   } catch (const std::exception&) {
     return 1;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from models.sparse.plan_spec import (
     Destination,
     ExecutionPlan,
     LevelKind,
+    Phase,
     PlannedLevel,
     WorkSchedule,
 )
@@ -85,7 +87,7 @@ def load_kernel(flags: Sequence[str] = library.FLAGS) -> ctypes.CDLL:
     kernel.wirings_create.restype = _POINTER
     kernel.wirings_create.argtypes = (ctypes.POINTER(_PlanSpec), ctypes.POINTER(_LevelSpec), ctypes.c_int)
     kernel.wirings_destroy.argtypes = (_POINTER,)
-    kernel.wirings_run.argtypes = (_POINTER, _POINTER, _I64, _POINTER)
+    kernel.wirings_run.argtypes = (_POINTER, _POINTER, _I64, _POINTER, _POINTER)
     kernel.wirings_peak.argtypes = (_I64,)
     kernel.wirings_peak.restype = _FLOAT
     return kernel
@@ -106,8 +108,25 @@ def _structures() -> dict[str, Structure]:
 
 def _constants() -> dict[str, int]:
     """By the names of plan_spec.h."""
-    kinds = {member.name: int(member) for kind in (LevelKind, Destination) for member in kind}
+    kinds = {member.name: int(member) for kind in (LevelKind, Destination, Phase) for member in kind}
     return {"UNIT": plan_spec.UNIT, "ROWS_AT_ONCE": plan_spec.ROWS_AT_ONCE, **kinds}
+
+
+@dataclass(frozen=True)
+class LevelTiming:
+    """What a level costs.
+
+    Attributes:
+        name: of the level.
+        kind: what it sums over; None for the image.
+        multiply_adds: of its sums, an image.
+        seconds: processor time of all threads an image, by phase.
+    """
+
+    name: str
+    kind: LevelKind | None
+    multiply_adds: int
+    seconds: dict[Phase, float]
 
 
 class NativeGraph(nn.Module):
@@ -149,6 +168,31 @@ class NativeGraph(nn.Module):
         self._engine = _Engine(self._kernel, plan)
 
     def forward(self, images: Tensor) -> Tensor:
+        images = self._checked(images)
+        return self._engine.run(images, torch.empty(len(images), *self.output_shape))
+
+    def timings(self, images: Tensor, repeats: int = 9) -> list[LevelTiming]:
+        """Where the time goes: of every level, the image first, the processor time of all threads an image.
+
+        A figure is the median over `repeats` runs, after one that does not count. Other calls are not slowed down.
+
+        Raises ValueError for images that `forward` refuses, or none.
+        """
+        images = self._checked(images)
+        if not len(images) or repeats < 1:
+            raise ValueError("Timings need at least one image and one run.")
+        result = torch.empty(len(images), *self.output_shape)
+        seconds = np.zeros((repeats + 1, len(self.graph.levels), len(Phase)))
+        for run in seconds:
+            self._engine.run(images, result, run)
+        medians = np.median(seconds[1:], axis=0) / len(images)
+        return [
+            LevelTiming(level.name, kind, cost, dict(zip(Phase, map(float, row), strict=True)))
+            for level, (kind, cost), row in zip(self.graph.levels, self._engine.levels, medians, strict=True)
+        ]
+
+    def _checked(self, images: Tensor) -> Tensor:
+        """The images as the kernel reads them. Raises ValueError where it cannot."""
         if images.dim() == 2:
             images = images[:, :, None, None]
         if images.dtype != torch.float32 or images.device.type != "cpu" or images.shape[1:] != self.input_shape:
@@ -156,11 +200,7 @@ class NativeGraph(nn.Module):
                 f"This native engine runs float32 images of the shape {self.input_shape} on the CPU, not "
                 f"{images.dtype} of {tuple(images.shape[1:])} on {images.device}."
             )
-        images = images.detach().contiguous()
-        result = torch.empty(len(images), *self.output_shape)
-        if len(images):
-            self._engine.run(images.data_ptr(), len(images), result.data_ptr())
-        return result
+        return images.detach().contiguous()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_engine", "_kernel")}
@@ -188,11 +228,23 @@ class _Engine:
         if not handle:
             raise MemoryError("There is not enough memory for the native engine, or the system starts no more threads.")
         self._kernel, self._handle = kernel, handle
+        self.levels = [(None, 0), *((level.kind, _multiply_adds(level)) for level in plan.levels)]
         self._free = weakref.finalize(self, kernel.wirings_destroy, handle)
 
-    def run(self, images: int, batch: int, result: int) -> None:
-        if self._kernel.wirings_run(self._handle, images, batch, result):
+    def run(self, images: Tensor, result: Tensor, seconds: np.ndarray | None = None) -> Tensor:
+        """Fills the result [batch, ...]; adds to `seconds` [levels, phases], float64, what the threads spent."""
+        spent = None if seconds is None else seconds.ctypes.data
+        if len(images) and self._kernel.wirings_run(
+            self._handle, images.data_ptr(), len(images), result.data_ptr(), spent
+        ):
             raise MemoryError("There is not enough memory for the native engine, or the system starts no more threads.")
+        return result
+
+
+def _multiply_adds(planned: PlannedLevel) -> int:
+    """Of a level's sums, an image."""
+    edges = planned.level.edges
+    return 0 if edges is None else int(np.count_nonzero(edges.weight)) * planned.sums[0] * planned.sums[1]
 
 
 def _pointer(array: np.ndarray | None, kind: Any, keep: list[Any]) -> int | None:

@@ -51,6 +51,15 @@ class Destination(IntEnum):
     TO_OUTPUT = 2
 
 
+class Phase(IntEnum):
+    """What an engine spends time on: copies of sources (of the image, before all levels), sums over edges, and the
+    nodes' own operations."""
+
+    COPIES = 0
+    SUMS = 1
+    NODES = 2
+
+
 @dataclass
 class WorkSchedule:
     """One way of cutting a level's nodes into shares (a thread each), chunks and blocks of edges; see plan_spec.h."""

@@ -103,7 +103,7 @@ def test_readme_has_the_two_blocks_that_ci_runs():
     install, test = [b for b in BLOCKS if b.language == "bash" and not b.attributes]
     assert install.page.name == test.page.name == "README.md"
     assert install.commands[-1].endswith("python runner.py app:quickstart")
-    assert test.commands[-1].endswith("python -m pytest")
+    assert test.commands[-1].endswith("python -m pytest -n auto")
 
 
 @pytest.mark.parametrize(

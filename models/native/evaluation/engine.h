@@ -15,6 +15,7 @@
 #include "../threads.h"
 #include "plan.h"
 #include "planes.h"
+#include "stopwatch.h"
 #include "values.h"
 
 namespace {
@@ -45,7 +46,11 @@ class Workspace {
       Parts* parts = shares(threads - 1);
       for (const Level& l : plan_.levels)
         if (l.kind > SUM_ROWS)
-          (parts++)->take([&](int64_t part) { run_values(l, part, threads, batch, values_.get(), stride); });
+          (parts++)->take([&](int64_t part) {
+            begin(watch(t), number(l));
+            run_values(l, part, threads, batch, values_.get(), stride);
+            lap(watch(t), SUMS);
+          });
     });
     if (plan_.output_value < 0) return;
     for (int64_t b = 0; b < batch; b++)
@@ -53,11 +58,23 @@ class Workspace {
                   sizeof(float) * plan_.output_planes);
   }
 
+  // The same; adds the seconds of all threads to seconds[level][phase], where level 0 is the image.
+  void time(const float* images, int64_t batch, float* out, double* seconds) {
+    watches_.assign(plan_.threads, Stopwatch(plan_.levels.size() + 1));
+    run(images, batch, out);
+    for (const Stopwatch& watch : watches_)
+      for (size_t i = 0; i < watch.seconds().size(); i++) seconds[i] += watch.seconds()[i];
+    watches_.clear();
+  }
+
  private:
+  Stopwatch* watch(int t) { return watches_.empty() ? nullptr : &watches_[t]; }
+  size_t number(const Level& l) const { return &l - plan_.levels.data() + 1; }
+
   // An image on one thread.
   void run_whole(int t, const float* images, int64_t b, float* out) {
     float* own = arena_[t].get();
-    take_input(own, images, b, 0, 1);
+    take_input(t, own, images, b, 0, 1);
     for (const Level& l : plan_.levels)
       if (l.kind <= SUM_ROWS) worker(l, t, own, images, b, out).run(l.schedules[0], 0);
   }
@@ -65,7 +82,7 @@ class Workspace {
   // An image with every level shared among the threads.
   void run_shared(int t, const float* images, int64_t b, float* out, Parts* parts) {
     float* common = arena_[0].get();
-    (parts++)->take([&](int64_t part) { take_input(common, images, b, part, plan_.threads); });
+    (parts++)->take([&](int64_t part) { take_input(t, common, images, b, part, plan_.threads); });
     for (const Level& l : plan_.levels)
       if (l.kind <= SUM_ROWS)
         (parts++)->take([&](int64_t part) { worker(l, t, common, images, b, out).run(l.schedules[1], int(part)); });
@@ -85,7 +102,8 @@ class Workspace {
   }
 
   // Copies part `part` of `parts` of an image to where its first readers expect it.
-  void take_input(float* arena, const float* images, int64_t image, int64_t part, int64_t parts) {
+  void take_input(int t, float* arena, const float* images, int64_t image, int64_t part, int64_t parts) {
+    begin(watch(t), 0);
     const int64_t pixels = int64_t(plan_.input_height) * plan_.input_width, planes = plan_.input_planes;
     for (int64_t c = planes * part / parts; c < planes * (part + 1) / parts; c++) {
       const float* from = images + (image * planes + c) * pixels;
@@ -94,18 +112,21 @@ class Workspace {
       else if (plan_.input_value >= 0)
         values_.get()[image * plan_.values + plan_.input_value + c] = *from;
     }
+    lap(watch(t), COPIES);
   }
 
   Worker worker(const Level& l, int t, float* arena, const float* images, int64_t image, float* out) {
+    begin(watch(t), number(l));
     const int64_t planes = int64_t(plan_.output_planes) * plan_.output_size;
     const int64_t pixels = int64_t(plan_.input_planes) * plan_.input_height * plan_.input_width;
     return Worker(l, scratch_[t], images + image * pixels, arena, values_.get() + image * plan_.values,
-                  out + image * planes);
+                  out + image * planes, watch(t));
   }
 
   const Plan& plan_;
   std::vector<Floats> arena_;
   std::vector<Scratch> scratch_;
+  std::vector<Stopwatch> watches_;  // none, unless somebody wants to know
   Floats values_;
   int64_t values_batch_ = 0;
   Parts whole_;
@@ -122,7 +143,8 @@ class Engine {
     if (owner_ == getpid()) delete state_;
   }
 
-  void run(const float* images, int64_t batch, float* out) {
+  // Where `seconds` is given, adds to it what Workspace::time says.
+  void run(const float* images, int64_t batch, float* out, double* seconds = nullptr) {
     own();
     std::unique_ptr<Workspace> workspace;
     {
@@ -133,7 +155,10 @@ class Engine {
       }
     }
     if (!workspace) workspace = std::make_unique<Workspace>(plan_);
-    workspace->run(images, batch, out);
+    if (seconds)
+      workspace->time(images, batch, out, seconds);
+    else
+      workspace->run(images, batch, out);
     std::lock_guard<std::mutex> lock(state_->mutex);
     state_->idle.push_back(std::move(workspace));
   }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "../layout.h"
+#include "stopwatch.h"
 
 namespace {
 
@@ -106,7 +107,7 @@ struct PlanSpec {
 std::string plan_layout() {
   Layout layout;
   LAYOUT_CONSTANTS(layout, UNIT, ROWS_AT_ONCE, SUM_PLANES, SUM_COPIES, SUM_ROWS, SUM_VALUES_DENSE, SUM_VALUES_SPARSE,
-                   TO_ARENA, TO_VALUES, TO_OUTPUT);
+                   TO_ARENA, TO_VALUES, TO_OUTPUT, COPIES, SUMS, NODES);
   LAYOUT_STRUCT(layout, EdgeSpec, offset, weight);
   LAYOUT_STRUCT(layout, RunSpec, edges, nodes, same);
   LAYOUT_STRUCT(layout, BlockSpec, run_begin, run_end, node_begin, edge_begin);

@@ -11,6 +11,7 @@
 #include "copies.h"
 #include "depthwise.h"
 #include "plan.h"
+#include "stopwatch.h"
 #include "sums.h"
 
 namespace {
@@ -29,8 +30,9 @@ struct Window {
 
 class Worker {
  public:
-  Worker(const Level& level, Scratch& scratch, const float* image, float* arena, float* values, float* output)
-      : l_(level), scratch_(scratch), image_(image), arena_(arena), values_(values), output_(output) {}
+  Worker(const Level& level, Scratch& scratch, const float* image, float* arena, float* values, float* output,
+         Stopwatch* watch)
+      : l_(level), scratch_(scratch), image_(image), arena_(arena), values_(values), output_(output), watch_(watch) {}
 
   void run(const Schedule& schedule, int share) {
     for (int c = schedule.share_begin[share]; c < schedule.share_begin[share + 1]; c++)
@@ -61,6 +63,7 @@ class Worker {
       }
       out_row = out_end;
       if (row < stop) slide(window, chunk.node_end - chunk.node_begin, out_row, done);
+      lap(watch_, NODES);
     }
   }
 
@@ -92,8 +95,10 @@ class Worker {
       const bool with_tail = tail && t + 1 == tiles;
       const float* source = arena_ + int64_t(from) * UNIT;
       if (l_.kind == SUM_COPIES) source = copy_sources(from, to + with_tail);
+      lap(watch_, COPIES);
       float* y = window.y + int64_t(from) * UNIT - window.origin;
       SUM_TILE[with_tail][to - from](schedule, chunk, source, y, l_.y_stride, bias(chunk), rectify());
+      lap(watch_, SUMS);
     }
   }
 
@@ -104,6 +109,7 @@ class Worker {
     for (int batch = begin; batch < end; batch += ROWS_AT_ONCE) {
       const int stop = std::min(end, batch + ROWS_AT_ONCE);
       deal_out_rows(batch, (stop - 1 - batch) * l_.copy_stride + l_.kernel_rows);
+      lap(watch_, COPIES);
       for (int row = batch; row < stop; row++)
         for (int t = 0; t < tiles; t++) {
           const int from = units * t / tiles, to = units * (t + 1) / tiles;
@@ -111,6 +117,7 @@ class Worker {
           float* y = window.y + int64_t(row) * l_.width + from * UNIT - window.origin;
           SUM_TILE[0][to - from](schedule, chunk, source, y, l_.y_stride, bias(chunk), rectify());
         }
+      lap(watch_, SUMS);
     }
   }
 
@@ -222,6 +229,7 @@ class Worker {
   float* arena_;
   float* values_;
   float* output_;
+  Stopwatch* watch_;
 };
 
 }  // namespace

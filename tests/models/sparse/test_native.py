@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from models.native import library
 from models.sparse.graph import ChannelGraph, Depthwise, Edges, Level, compute_planes
 from models.sparse.native import NativeGraph, load_kernel
 from models.sparse.plan import make_plan
+from models.sparse.plan_spec import LevelKind, Phase
 from tests.models.sparse.random_graphs import random_graph
 
 ROOT = Path(__file__).parents[3]
@@ -208,3 +210,51 @@ def test_under_address_and_undefined_behaviour_sanitizers():
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.strip() == "clean"
     assert "runtime error" not in done.stderr
+
+
+def test_timings_name_every_level_and_say_where_the_time_goes():
+    graph, size = random_graph(16)
+    pruned = graph.pruned(size)
+    engine = NativeGraph(pruned, size, 2)
+    images = torch.randn(5, graph.levels[0].nodes, *size)
+    expected = engine(images)
+    start = time.perf_counter()
+    timings = engine.timings(images, repeats=3)
+    took = time.perf_counter() - start
+    assert [timing.name for timing in timings] == [level.name for level in pruned.levels]
+    assert timings[0].kind is None
+    assert [timing.kind is None for timing in timings[1:]] == [False] * (len(timings) - 1)
+    for timing, level, (sums, _) in zip(timings, pruned.levels, pruned.sizes(size), strict=True):
+        taps = 0 if level.edges is None else np.count_nonzero(level.edges.weight)
+        assert timing.multiply_adds == taps * sums[0] * sums[1]
+        if timing.kind is not None:
+            assert timing.seconds[Phase.SUMS] > 0
+            over_planes = timing.kind in (LevelKind.SUM_PLANES, LevelKind.SUM_COPIES, LevelKind.SUM_ROWS)
+            assert (timing.seconds[Phase.NODES] > 0) == over_planes
+    assert 0 < sum(sum(timing.seconds.values()) for timing in timings) < 2 * took
+    assert torch.equal(engine(images), expected)
+
+
+def test_the_copies_of_a_kernel_take_time_and_plain_edges_make_none():
+    draw = np.random.default_rng(0)
+    stem = Edges.from_dense(draw.standard_normal((40, 3, 3, 3)).astype(np.float32), 2, 1)
+    plain = Edges.from_dense(draw.standard_normal((600, 40)).astype(np.float32))
+    graph = ChannelGraph(
+        (
+            Level("input", "", np.arange(3), bias=np.zeros(3, np.float32)),
+            Level("stem", "stem", np.arange(40), (0,), stem, np.zeros(40, np.float32)),
+            Level("plain", "plain", np.arange(600), (1,), plain, np.zeros(600, np.float32), mean=True),
+        )
+    )
+    timings = NativeGraph(graph, (64, 64), 1).timings(torch.randn(2, 3, 64, 64))
+    stem_time, plain_time = timings[1].seconds, timings[2].seconds
+    assert stem_time[Phase.COPIES] > plain_time[Phase.COPIES]
+    assert plain_time[Phase.SUMS] > plain_time[Phase.COPIES]
+    assert plain_time[Phase.SUMS] > stem_time[Phase.SUMS], "24 times as many multiply-adds"
+
+
+def test_timings_of_no_image_are_refused():
+    graph, size = random_graph(17)
+    engine = NativeGraph(graph.pruned(size), size, 1)
+    with pytest.raises(ValueError, match="at least one image and one run"):
+        engine.timings(torch.zeros(0, graph.levels[0].nodes, *size))
