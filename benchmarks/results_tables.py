@@ -84,7 +84,7 @@ def native_phases(figures: Figures) -> str:
     for cell in figures.value("equal_accuracy/cells"):
         if cell["batch"] > 1:
             continue
-        for name, levels in cell["timings"].items():
+        for name, levels in cell.get("timings", {}).items():
             times = {part: _seconds(levels, "SUMS", kinds) for part, kinds in PARTS.items()}
             planes = PARTS["sums over planes"]
             speed = (
@@ -93,7 +93,7 @@ def native_phases(figures: Figures) -> str:
             share = 100 * speed / 1e9 / cell["peak_gmacs_a_thread"]["median"]
             found = [_seconds(levels, "COPIES"), *times.values(), _seconds(levels, "NODES")]
             rows.append([name, str(cell["threads"]), *(f"{1e6 * seconds:.0f}" for seconds in found), f"{share:.0f} %"])
-    return table(heads, rows)
+    return table(heads, rows) if rows else "No timings are recorded yet."
 
 
 def _seconds(levels: Sequence[Mapping[str, Any]], phase: str, kinds: Sequence[str] | None = None) -> float:
