@@ -90,7 +90,8 @@ def figures(tmp_path):
         "cells": cells,
     }
     (tmp_path / "equal_accuracy.json").write_text(json.dumps(results))
-    return Figures(tmp_path, tmp_path / "none")
+    (tmp_path / "queue.yml").write_text("- {experiment: quickstart, seeds: [0]}\n")
+    return Figures(tmp_path, tmp_path / "none", tmp_path / "queue.yml")
 
 
 def test_tables_show_ratios_and_what_is_missed(figures):
