@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from torch import Tensor
 
 from models.native import training
 from models.native.training import Edges, Term, row_length, sum_over_edges
+from tests.models.sanitizers import assert_clean
 
 ROOT = Path(__file__).parents[3]
 
@@ -185,22 +183,4 @@ def test_random_shapes_run():
 
 @pytest.mark.slow
 def test_under_address_and_undefined_behaviour_sanitizers():
-    compiler = os.environ.get("CXX", "c++")
-    libraries = []
-    for name in ("libasan.so", "libubsan.so"):
-        path = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout
-        if not Path(path.strip()).is_absolute():
-            pytest.skip(f"{compiler} has no {name}")
-        libraries.append(path.strip())
-    environment = os.environ | {
-        "LD_PRELOAD": ":".join(libraries),
-        "ASAN_OPTIONS": "detect_leaks=0",  # of the interpreter
-        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", UNDER_SANITIZERS], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.strip() == "clean"
-    assert "runtime error" not in done.stderr
+    assert_clean(UNDER_SANITIZERS)

@@ -6,8 +6,6 @@ import os
 import pickle
 import platform
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -21,6 +19,7 @@ from models.sparse.graph import ChannelGraph, Depthwise, Edges, Level, compute_p
 from models.sparse.native import NativeGraph, load_kernel
 from models.sparse.plan import make_plan
 from models.sparse.plan_spec import LevelKind, Phase
+from tests.models.sanitizers import assert_clean
 from tests.models.sparse.random_graphs import random_graph
 
 ROOT = Path(__file__).parents[3]
@@ -191,25 +190,7 @@ print("clean")
 
 
 def test_under_address_and_undefined_behaviour_sanitizers():
-    compiler = os.environ.get("CXX", "c++")
-    libraries = []
-    for name in ("libasan.so", "libubsan.so"):
-        path = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout
-        if not Path(path.strip()).is_absolute():
-            pytest.skip(f"{compiler} has no {name}")
-        libraries.append(path.strip())
-    environment = os.environ | {
-        "LD_PRELOAD": ":".join(libraries),
-        "ASAN_OPTIONS": "detect_leaks=0",  # of the interpreter
-        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", UNDER_SANITIZERS], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.strip() == "clean"
-    assert "runtime error" not in done.stderr
+    assert_clean(UNDER_SANITIZERS)
 
 
 def test_timings_name_every_level_and_say_where_the_time_goes():
