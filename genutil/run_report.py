@@ -15,7 +15,7 @@ from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.model_profiling import Profile, profile
 from genutil.reports import results
-from genutil.reports.logs import METRICS, read_metrics
+from genutil.reports.logs import CHECKPOINTS, METRICS, read_metrics
 from genutil.reports.page import latency, standing, wiring
 from genutil.reports.page.architecture import drawing
 from genutil.reports.page.document import Content, render
@@ -29,8 +29,6 @@ from genutil.training.timetable import Timetable
 from models.wirings.rules import graphs
 
 REPORT = "report.html"
-PLACE = "checkpoints.txt"
-"""In a folder of logs, the file that names the folder of the run's checkpoints."""
 
 
 def write_report(place: Path, out: Path | None = None) -> Path:
@@ -62,7 +60,7 @@ def _checkpoints_of(place: Path) -> Path | None:
     if _checkpoint(place):
         return place
     if (place / METRICS).exists():
-        named = place / PLACE
+        named = place / CHECKPOINTS
         found = Path(named.read_text(encoding="utf-8").strip()) if named.exists() else None
         found = found and (place / found)
         return found if found and found.is_dir() and _checkpoint(found) else None
@@ -184,7 +182,7 @@ def _facts(run: _Run, costs: Profile) -> dict[str, str]:
     if costs.wired:
         possible, acting, live = (sum(getattr(y, key) for y in costs.wired) for key in ("possible", "acting", "live"))
         facts["possible edges"] = f"{possible:,}"
-        facts["acting edges"] = f"{acting:,} ({100 * acting / possible:.1f} %)"
+        facts["acting edges"] = f"{acting:,} ({100 * acting / possible:.1f}\N{NO-BREAK SPACE}%)"
         nodes, alive = (sum(getattr(y, key) for y in costs.wired) for key in ("nodes", "live_nodes"))
         facts["live edges"] = f"{live:,}"
         facts["live nodes"] = f"{alive:,} of {nodes:,}"

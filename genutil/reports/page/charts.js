@@ -11,6 +11,7 @@ function layout(over) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: {l: 54, r: 14, t: 36, b: 44},
     font: {color: fore, family: "system-ui, sans-serif", size: 12}, colorway: palette(),
     legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0}, hoverlabel: {font: {family: "system-ui, sans-serif"}},
+    modebar: {bgcolor: "rgba(0,0,0,0)", color: colour("faint"), activecolor: fore},
     xaxis: {...axis, ...xaxis}, yaxis: {...axis, ...yaxis}, ...rest,
   };
 }
@@ -21,6 +22,7 @@ function chart(id, traces, over) {
   const place = byId(id);
   if (!place) return;
   const show = () => Plotly.react(place, traces(), layout(over), {responsive: true, displaylogo: false,
+    displayModeBar: window.innerWidth < 640 ? false : "hover",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]});
   show();
   document.addEventListener("theme", show);
@@ -64,7 +66,7 @@ function standing(id, key, title) {
         line: {width: own ? 1.5 : 2, color: own ? colour("fore") : undefined}}};
   });
   chart(id, traces, {xaxis: {type: "log", title: {text: title}}, yaxis: {title: {text: "top-1, %"}},
-    legend: {orientation: "h", y: -0.22, yanchor: "top", x: 0}, margin: {l: 54, r: 14, t: 14, b: 44}});
+    legend: {orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0}, margin: {l: 54, r: 14, t: 14, b: 150}});
 }
 
 if (page.data.curve.step) {
