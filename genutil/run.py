@@ -277,9 +277,8 @@ def _summary(parts: Parts, results: dict[str, Any]) -> str:
         if results[name]:
             lines.append(f"{name}: {results[name]}")
     if results["report"]:
-        lines.append(
-            f"report: {results['report']} (open it in a browser: {Path(results['report']).resolve().as_uri()})"
-        )
+        page = Path(results["report"])
+        lines.append(f"report: {page} (in any browser: {page.resolve().as_uri()})")
     return "\n".join(lines)
 
 

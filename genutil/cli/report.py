@@ -24,4 +24,4 @@ def write(args: argparse.Namespace) -> None:
     from genutil.run_report import write_report  # imports torch
 
     page = write_report(args.folder, args.out)
-    print(f"report: {page}, for any browser: {page.resolve().as_uri()}")
+    print(f"report: {page} (in any browser: {page.resolve().as_uri()})")

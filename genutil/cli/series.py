@@ -81,18 +81,7 @@ def check(experiment: Experiment) -> None:
     nothing = {"json": None, "picture": None, "results_dir": None, "report": False, "snapshots": 0}
     few = {"only_batches": CHECKED_BATCHES, "num_steps": CHECKED_BATCHES, "val_interval": None}
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        run(
-            experiment.but(
-                save_dir=folder,
-                log_dir=folder,
-                json=None,
-                picture=None,
-                results_dir=None,
-                report=False,
-                snapshots=0,
-                **few,
-            )
-        )
+        run(experiment.but(save_dir=folder, log_dir=folder, **nothing, **few))
 
 
 def table(entries: list[SeriesEntry]) -> str:
