@@ -179,7 +179,7 @@ def _write_report(folder: Path) -> str | None:
     try:
         return str(write_report(folder))
     except Exception as error:
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}."
         print(f"There is no report: {told} Try: python runner.py report {folder}", file=sys.stderr)
         return None
 

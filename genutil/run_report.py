@@ -186,7 +186,7 @@ def _facts(run: _Run, costs: Profile) -> dict[str, str]:
         nodes, alive = (sum(getattr(y, key) for y in costs.wired) for key in ("nodes", "live_nodes"))
         facts["live edges"] = f"{live:,}"
         facts["live nodes"] = f"{alive:,} of {nodes:,}"
-    facts["trained"] = f"{progress.updates / progress.steps_per_epoch:.4g} epochs"
+    facts["epochs of training"] = f"{progress.updates / progress.steps_per_epoch:.4g}"
     return {key: value for key, value in facts.items() if value}
 
 

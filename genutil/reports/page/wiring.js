@@ -323,7 +323,7 @@ class WiringPicture {
       for (let n = this.part.first[g]; n < this.part.first[g + 1]; n++) live += this.part.lives(n, this.state);
       const a = MARGIN.along + (this.apart ? g * this.apart : this.along / 2);
       const letters = Math.max(6, Math.floor((this.upright ? 62 : Math.max(this.apart * step, 50)) / 6.6));
-      const name = group.name.length > letters ? "…" + group.name.slice(1 - letters) : group.name;
+      const name = group.name.length > letters ? "…" + group.name.slice(1 - letters).replace(/^\./, "") : group.name;
       const many = live === group.nodes ? thousands(live) : thousands(live) + " of " + thousands(group.nodes);
       context.textAlign = this.upright ? "left" : "center";
       if (this.open.has(g)) context.font = "bold 11px system-ui, sans-serif";
