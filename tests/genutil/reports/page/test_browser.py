@@ -122,7 +122,10 @@ def test_the_slider_moves_edges(browser: Any, page: tuple[int, str]):
 
 def test_pointing_at_a_node_shows_it(browser: Any):
     before = browser.execute_script("return document.getElementById('overlay').toDataURL()")
-    node = browser.execute_script("const {part} = page.wiring; return part.bySlot[part.first[4] + 10]")
+    node = browser.execute_script(
+        "const {part, state} = page.wiring, nodes = part.bySlot.slice(part.first[4], part.first[5]);"
+        "return nodes.find((node) => part.lives(node, state))"
+    )
     point_at(browser, node)
     name = browser.execute_script("return page.wiring.part.name(arguments[0])", node)
     assert browser.execute_script("return document.getElementById('node').dataset.node") == name
