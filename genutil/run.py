@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import re
 import shlex
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,10 +18,10 @@ from torch import nn
 
 from genutil.build import Parts, build, profile
 from genutil.config import Experiment, Invocation, Machine
-from genutil.errors import UserError
 from genutil.evaluation.batches import readable, watched
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports import results as results_files
+from genutil.reports import trackers
 from genutil.reports.logs import CHECKPOINTS, RunLog, progress_bar
 from genutil.saved import snapshots
 from genutil.saved.sources import Sources
@@ -81,6 +80,8 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
         require_place(json_file)
     if experiment.results_dir:
         results_files.require_folder(Path(experiment.results_dir))
+    if experiment.trains:
+        trackers.require(experiment.tracker)
     fabric = make_runtime(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
         build(experiment, fabric, torch.device("cpu"), say=lambda _: None, sources=sources)
@@ -144,7 +145,9 @@ def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str
         if experiment.results_dir:
             results["result"] = str(_write_result(fabric, parts, outcome or _outcome(parts, folders), results))
         if experiment.trains and experiment.report and folders.checkpoints:
-            results["report"] = _write_report(folders.checkpoints)
+            from genutil.run_report import report_at_the_end  # imports matplotlib
+
+            results["report"] = report_at_the_end(folders.checkpoints)
         print(_summary(parts, results))
     return results
 
@@ -172,18 +175,6 @@ def _write_result(fabric: Runtime, parts: Parts, outcome: Outcome, results: dict
     return results_files.write(Path(experiment.results_dir), result)
 
 
-def _write_report(folder: Path) -> str | None:
-    """Make the page of a run that is over. A fault in it, which is told, must not take the run's results with it."""
-    from genutil.run_report import write_report  # imports matplotlib
-
-    try:
-        return str(write_report(folder))
-    except Exception as error:
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}."
-        print(f"There is no report: {told} Try: python runner.py report {folder}", file=sys.stderr)
-        return None
-
-
 class Folders(NamedTuple):
     """Where the first process of a training run writes; the others have none."""
 
@@ -203,7 +194,11 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     if progress.updates < Timetable(experiment, progress).steps:
         progress.begin_piece(machine(fabric.device, fabric.world_size))
     folder, log_folder = folders
-    with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, RunLog(log_folder, progress.history) as log:
+    following = trackers.follow(experiment.tracker, _name(experiment), log_folder, experiment.to_saved())
+    with (
+        StopRequest(stop_signals(), first=_announcer(fabric)) as stop,
+        RunLog(log_folder, progress.history, following) as log,
+    ):
         training = Training(
             fabric=fabric,
             experiment=experiment,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,16 @@ def write_report(place: Path, out: Path | None = None) -> Path:
     out = out or (folder or place) / REPORT
     write_text(out, render(content))
     return out
+
+
+def report_at_the_end(folder: Path) -> str | None:
+    """The page's file of a run that is over. A fault in it is told, and must not take the run's results along."""
+    try:
+        return str(write_report(folder))
+    except Exception as error:
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}."
+        print(f"There is no report: {told} Try: python runner.py report {folder}", file=sys.stderr)
+        return None
 
 
 def _checkpoints_of(place: Path) -> Path | None:

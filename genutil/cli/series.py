@@ -78,7 +78,14 @@ def check(experiment: Experiment) -> None:
     """
     if experiment.skip_error_test or experiment.resume or not experiment.trains:
         return
-    nothing = {"json": None, "picture": None, "results_dir": None, "report": False, "snapshots": 0}
+    nothing: dict[str, Any] = {
+        "json": None,
+        "picture": None,
+        "results_dir": None,
+        "report": False,
+        "snapshots": 0,
+        "tracker": [],
+    }
     few = {"only_batches": CHECKED_BATCHES, "num_steps": CHECKED_BATCHES, "val_interval": None}
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         run(experiment.but(save_dir=folder, log_dir=folder, **nothing, **few))

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genutil.errors import UserError
+from genutil.reports.trackers import Trackers
 from genutil.system.files import to_json
 
 METRICS = "metrics.jsonl"
@@ -31,10 +32,14 @@ class RunLog:
     Args:
         folder: exists; gets TensorBoard's events and metrics.jsonl.
         history: the records that a resumed run has behind it, so that its log is whole.
+        trackers: get the same scalars and pictures as TensorBoard; closed with the log.
     """
 
-    def __init__(self, folder: Path | None, history: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, folder: Path | None, history: Sequence[Mapping[str, Any]] = (), trackers: Trackers | None = None
+    ) -> None:
         self.folder = folder
+        self._trackers = trackers
         if folder is not None:
             from torch.utils.tensorboard import SummaryWriter  # takes a tenth of a second
 
@@ -46,10 +51,12 @@ class RunLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.folder is not None:
             self._board.close()
             self._metrics.close()
+        if self._trackers is not None:
+            self._trackers.close(finished=kind is None)
 
     def steps(self, record: Mapping[str, Any], in_metrics: bool = True) -> None:
         """Note means over some steps; their names get the prefix step/ in TensorBoard, at record["step"].
@@ -59,8 +66,7 @@ class RunLog:
         """
         if self.folder is None:
             return
-        for name in record.keys() - {"epoch", "step"}:
-            self._board.add_scalar(f"step/{name}", record[name], record["step"])
+        self._scalars({f"step/{name}": record[name] for name in record.keys() - {"epoch", "step"}}, record["step"])
         if in_metrics:
             self._metrics.write(to_json(record) + "\n")
             self._metrics.flush()
@@ -77,12 +83,19 @@ class RunLog:
         self._metrics.write(to_json(record) + "\n")
         self._metrics.flush()
         step = record["step"]
-        for name, value in record.items():
-            if isinstance(value, int | float) and name != "step":
-                self._board.add_scalar(name, value, step)
+        numbers = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "step"}
+        self._scalars(numbers, step)
         for name, picture in (pictures or {}).items():
             self._board.add_image(name, picture, step, dataformats="HW")
         self._board.flush()
+        if self._trackers is not None:
+            self._trackers.pictures(pictures or {}, step)
+
+    def _scalars(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        if self._trackers is not None:
+            self._trackers.scalars(values, step)
 
     def bar(self, title: str, total: int, done: int = 0, delay: float = 0) -> tqdm | ProgressLine:
         """See `progress_bar`."""

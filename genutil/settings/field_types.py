@@ -76,6 +76,8 @@ def _in_words(annotation: Any, metadata: list[Any]) -> str:
 
 
 def _in_plural(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return f"names out of {', '.join(get_args(annotation))}"
     noun, *bounds = _in_words(annotation, []).removeprefix("a ").split(", ")
     return ", each ".join([f"{noun}s", *bounds])
 
