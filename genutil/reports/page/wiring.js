@@ -107,12 +107,14 @@ class WiringPicture {
   choosePart(number) {
     if (!this.made.has(number)) this.made.set(number, new Part(this.parts[number]));
     this.part = this.made.get(number);
+    this.number = number;
+    this.ends = this.parts[number].whole ? ["image", "logits"] : ["input", "output"];
     this.pointed = this.chosen = -1;
     this.open.clear();
     this.view = {scale: 1, x: 0, y: 0};
     byId("every").checked = this.part.counts.at(-1)[1] <= LARGE;
     this.setState(this.moments.length - 1);
-    this.tell();
+    document.dispatchEvent(new Event("part"));
   }
 
   setState(state) {
@@ -380,7 +382,7 @@ class WiringPicture {
 
   tell() {
     const {part, state} = this, [acting, live, nodes] = part.counts[state], full = part.groups.filter((g) => g.full);
-    const words = [`${thousands(acting)} edges act, ${thousands(live)} of them on a path from the image to the logits, `
+    const words = [`${thousands(acting)} edges act, ${thousands(live)} of them on a path from the ${this.ends.join(" to the ")}, `
       + `between ${thousands(nodes)} of ${thousands(part.nodes)} nodes (fixed edges included).`];
     if (state > 0) words.push(`${thousands(this.born)} came and ${thousands(this.gone)} went since the snapshot before.`);
     if (full.length) words.push(`Every source feeds every node of ${full.map((g) => g.name).join(", ")}: of those edges `
@@ -405,10 +407,10 @@ class WiringPicture {
       b.textContent = head + " "; p.append(b, text); return p; };
     const complete = part.group[first] === 0 && part.group[way.length ? part.target[way.at(-1)] : node] === part.groups.length - 1;
     panel.replaceChildren(
-      line(part.name(node), part.lives(node, state) ? "live" : "dead: on no path from the image to the logits"),
+      line(part.name(node), part.lives(node, state) ? "live" : "dead: on no path from the " + this.ends.join(" to the ")),
       line(`${thousands(given.length)} edges come in:`, list(given, part.source)),
       line(`${thousands(taken.length)} go out:`, list(taken, part.target)),
-      line(complete ? "strongest path from image to logits:" : "as far as its edges lead:", stops.join(" → ")));
+      line(complete ? `strongest path from ${this.ends.join(" to ")}:` : "as far as its edges lead:", stops.join(" → ")));
     this.told = part.name(node);
     panel.dataset.node = this.told;
   }
