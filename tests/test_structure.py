@@ -26,7 +26,6 @@ FOREIGN_PRIVATE = {
     "models.wirings.learned: _version": "of a tensor: how often it was written to",
     "models.wirings.wire: _version": "the same",
     "models.native.nodes: _version": "the same",
-    "pretrained.safe_pickle: _utils": "functions that torch names in its files",
 }
 """Private attributes of other libraries that may be read, as module and name, each with the reason; none of our own."""
 MODULES = library()

@@ -17,7 +17,8 @@ from genutil.errors import UserError
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name in its folder, then rename it.
 
-    Whatever fails on the way, a file that already had the name stays as it was.
+    Whatever fails on the way, a file that already had the name stays as it was. Only a regular file is replaced: what
+    a link leads to is written in its place, and a device or a pipe is written to.
 
     Args:
         path: the file's final name; its folder exists.
@@ -26,18 +27,29 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         UserError: the file system refuses (no space, no permission, no such folder).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                write(file)
+            return
+        _replace(path.resolve() if path.is_symlink() else path, write)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # of a dead process that had this number
+    with temporary.open("xb") as file:  # never through a link that somebody has put there
+        try:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    _sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,40 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Cannot write .*last\.pt: No space left on device"):
         write_whole(tmp_path / "last.pt", refuse)
     assert not list(tmp_path.iterdir())
+
+
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    pipe, target, link = tmp_path / "pipe", tmp_path / "target", tmp_path / "link"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert pipe.is_fifo()
+    link.symlink_to(target)
+    write_text(link, "text")
+    assert link.is_symlink()
+    assert target.read_text() == "text"
+    with pytest.raises(UserError, match="Is a directory"):
+        write_text(tmp_path, "text")
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="Linux has /dev/full")
+def test_a_device_is_written_to() -> None:
+    with pytest.raises(UserError, match="Cannot write /dev/full: No space left on device"):
+        write_text(Path("/dev/full"), "text")
+    write_text(Path("/dev/null"), "text")
+    assert Path("/dev/full").is_char_device()
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("old")
+    (tmp_path / f".last.pt.{os.getpid()}.tmp").symlink_to(victim)
+    write_text(tmp_path / "last.pt", "new")
+    assert victim.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "victim"]
 
 
 def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
