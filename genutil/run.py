@@ -21,6 +21,7 @@ from genutil.evaluation.batches import readable, watched
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports import results as results_files
 from genutil.reports.logs import RunLog, progress_bar
+from genutil.saved import snapshots
 from genutil.saved.sources import Sources
 from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.conditions import machine
@@ -287,6 +288,8 @@ def _claim_folders(parts: Parts, sources: Sources) -> Folders:
     name = _name(experiment)
     _, _, progress = parts.of_training()
     folder = _folder_to_go_on_in(experiment, progress, sources) or claim_folder(Path(experiment.save_dir), name)
+    if experiment.resume:
+        snapshots.carry_over(Path(experiment.resume).parent, folder, progress.updates)
     write_text(folder / "settings.yml", yaml.safe_dump(experiment.to_saved(), sort_keys=False))
     return Folders(folder, claim_log_folder(Path(experiment.log_dir), name))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from torch import nn
 
 if TYPE_CHECKING:
+    from models.networks.node_graphs import NodeGraph
     from models.sparse.graph import ChannelGraph
 
 
@@ -28,6 +29,15 @@ class HasChannelGraphs(Protocol):
 
     def channel_graphs(self) -> dict[str, ChannelGraph]:
         """The graphs by the names of the modules that they compute; "" is the network from the image to the logits."""
+        ...
+
+
+@runtime_checkable
+class HasNodeGraphs(Protocol):
+    """A network whose wiring lies between nodes that are more than channels."""
+
+    def node_graphs(self) -> dict[str, NodeGraph]:
+        """The graphs by the names of the modules that compute them, in the order of computation."""
         ...
 
 

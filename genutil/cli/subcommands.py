@@ -58,6 +58,7 @@ SUBCOMMANDS = {
         "draw and write the graphs of random stages",
         takes_settings=True,
     ),
+    "report": Subcommand("genutil.cli.report:report", "RUN_DIR", "make the page of a run"),
     "records": Subcommand("genutil.cli.commands:records", "--help", "write TFRecord files"),
 }
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.node_graphs import NodeGraph
 from models.networks.random_graphs import StageGraph, draw_stages, from_text, to_files
 from models.networks.randwire_regimes import Regime, make_regime, random_stages
 from models.networks.shared_states import NodeOrder, SharedStates, dropout
@@ -298,6 +299,17 @@ class RandWire(nn.Module):
     def image_size(self) -> int:
         """That the regime was published for: ImageNet's where the stem halves the images, else CIFAR's."""
         return 224 if self.regime.init_subsample else 32
+
+    def node_graphs(self) -> dict[str, NodeGraph]:
+        """The graph of each random stage, with the weights of its edges."""
+        found = {}
+        for i, stage in enumerate(self.stages):
+            assert isinstance(stage, RandomStage)
+            order = torch.tensor(stage.order, device=stage.at.device)
+            edges = torch.stack([order[stage.at[:, 1]], order[stage.at[:, 0]]], dim=1)
+            weight = stage.edge_weights().detach()
+            found[f"stages.{i}"] = NodeGraph(stage.graph.name or f"stage {i}", stage.graph.levels, edges, weight)
+        return found
 
     def files(self) -> dict[str, str]:
         """The graphs of the stages as adjacency lists: graphs/dag_0.txt, graphs/dag_1.txt, ...."""
