@@ -58,6 +58,11 @@ SUBCOMMANDS = {
         "draw and write the graphs of random stages",
         takes_settings=True,
     ),
+    "predict": Subcommand(
+        "genutil.cli.predict:predict",
+        "<checkpoint> <files or folder>",
+        "the most probable classes of images",
+    ),
     "records": Subcommand("genutil.cli.commands:records", "--help", "write TFRecord files"),
 }
 
