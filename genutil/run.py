@@ -201,6 +201,7 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
             folder=folder,
             settings=experiment.to_saved(),
             say=partial(say, fabric),
+            images={"class_names": list(data.class_names), "whole": data.whole_images},
         )
         if folder and isinstance(network, HasFiles):
             write_texts(folder, network.files())

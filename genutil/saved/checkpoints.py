@@ -1,8 +1,9 @@
 """The files of checkpoints: written whole or not at all, and read without executing anything.
 
 A checkpoint of ours is a dict that `torch.load(weights_only=True)` reads: `format` and `version`, `settings` (of the
-experiment), `network`, `optimizer` and `precision` (state dicts), and `progress` (where training stands). The files of
-a run are init.pt (untrained), last.pt, best.pt and epoch_N.pt (after N epochs); training can resume from each.
+experiment), `network`, `optimizer` and `precision` (state dicts), `progress` (where training stands) and `images` (what
+prediction must know: `class_names`, and `whole`, as `data.Data.whole_images`). The files of a run are init.pt
+(untrained), last.pt, best.pt and epoch_N.pt (after N epochs); training can resume from each.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ def save(
     optimizer: Optimizer,
     progress: Mapping[str, Any],
     settings: Mapping[str, Any],
+    images: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint whole. `network` is the plain one; `progress` and `settings` hold plain values and tensors.
+
+    `images` is what the data say of themselves, nothing where it is not known.
 
     Raises:
         UserError: the file system refuses.
@@ -47,6 +51,7 @@ def save(
         "progress": dict(progress),
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "images": dict(images or {}),
         "precision": fabric.strategy.precision.state_dict(),
     }
     write_whole(path, lambda file: torch.save(contents, file))

@@ -67,6 +67,10 @@ class Source(ABC):
             UserError: the checkpoint is not ours.
         """
 
+    def images(self) -> dict[str, Any]:
+        """What the checkpoint says of the images (see `checkpoints`); nothing where it is older, or not ours."""
+        return {}
+
     def stage_graphs(self) -> list[str]:
         """The graphs of a randomly wired network, as `Experiment.stage_graphs`; none where the checkpoint has none."""
         return []
@@ -95,6 +99,9 @@ class OwnCheckpoint(Source):
 
     def training_state(self) -> dict[str, Any]:
         return self._contents
+
+    def images(self) -> dict[str, Any]:
+        return dict(self._contents.get("images", {}))
 
     def stage_graphs(self) -> list[str]:
         return list(self._contents["settings"].get("stage_graphs", []))

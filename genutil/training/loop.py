@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,7 @@ class Training:
         folder: for checkpoints; None in all processes but the first.
         settings: for checkpoints.
         say: prints a line, in the first process only.
+        images: what the data say of themselves, for checkpoints.
     """
 
     fabric: Fabric
@@ -77,6 +78,7 @@ class Training:
     folder: Path | None
     settings: dict[str, Any]
     say: Callable[[str], None]
+    images: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.meter = Meter(self.progress.totals)
@@ -186,7 +188,7 @@ class Training:
         for name in names:
             path = self.folder / f"{name}.pt"
             saved = self.progress.to_saved()
-            checkpoints.save(path, self.fabric, self.network, self.optimizer, saved, self.settings)
+            checkpoints.save(path, self.fabric, self.network, self.optimizer, saved, self.settings, self.images)
 
     def look(self) -> None:
         """Read the losses since the last look, and stop if one of them is not finite."""
