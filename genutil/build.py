@@ -20,11 +20,14 @@ from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.evaluation.batches import First
 from genutil.saved import loading
+from genutil.saved.source import OwnCheckpoint
 from genutil.saved.sources import Sources
+from genutil.settings import resuming
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import reseed
 from genutil.training.optimizers import make_optimizer
 from genutil.training.progress import Progress
+from genutil.training.timetable import Timetable
 from models.wirings.graph import fix_graph, graphs
 from models.wirings.wire import wire
 
@@ -86,6 +89,9 @@ def build(
         experiment = graph_files.resolve(experiment, sources)
         for notice in graph_files.notices(experiment):
             say(notice)
+    saved = saved_experiment(experiment, sources)
+    if saved and experiment.resume:
+        resuming.check(experiment, saved, experiment.resume)
     network = build_network(experiment).to(device).train(experiment.trains)
     _load_weights(experiment, sources, network, say)
     parts = Parts(experiment, network)
@@ -101,9 +107,36 @@ def build(
             progress.restore(
                 loading.resume(sources.open(experiment.resume), fabric, network, optimizer), experiment.resume
             )
+            _check_resumed(parts, saved, experiment.resume)
         if experiment.profiles and fabric.global_rank == 0:
             profile(parts)  # so that what cannot be profiled at the end is told at the start
     return parts
+
+
+def saved_experiment(experiment: Experiment, sources: Sources) -> Experiment | None:
+    """The experiment of the checkpoint that is resumed; None where there is none, or where other code wrote it.
+
+    Raises:
+        UserError: its settings are damaged.
+    """
+    source = sources.open(experiment.resume) if experiment.resume else None
+    return Experiment.from_saved(source.settings(), {"evaluate": True}) if isinstance(source, OwnCheckpoint) else None
+
+
+def _check_resumed(parts: Parts, saved: Experiment | None, checkpoint: str) -> None:
+    """Raises UserError where the wirings cannot follow a new prune rate, or the progress is of other graphs."""
+    experiment, (_, _, progress) = parts.experiment, parts.of_training()
+    wired = dict(graphs(parts.network))
+    sizes = {name: graph.layout.possible for name, graph in wired.items()}
+    if progress.acting and {name: mask.numel() for name, mask in progress.acting.items()} != sizes:
+        raise UserError(f"{checkpoint} is damaged: the edges in its progress are not those of its network.")
+    if saved is None or saved.prune_rate == experiment.prune_rate:
+        return
+    steps = Timetable(experiment, progress).steps
+    if not all(graph.wiring.follows_rate(progress.updates, steps) for graph in wired.values()):
+        keeps = f"{experiment.wiring} keeps the edges that it has now"
+        why = keeps if progress.updates < steps else "training has no steps left"
+        raise resuming.refusal("prune_rate", experiment, saved, checkpoint, why)
 
 
 def build_network(experiment: Experiment, **changes: Any) -> nn.Module:

@@ -23,6 +23,7 @@ from genutil.reports import results as results_files
 from genutil.reports.logs import RunLog, progress_bar
 from genutil.saved import snapshots
 from genutil.saved.sources import Sources
+from genutil.settings.record import Record
 from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.conditions import machine
 from genutil.system.distributed import (
@@ -327,9 +328,10 @@ def _position(progress: Progress) -> str:
 
 
 def _command(experiment: Experiment, checkpoint: str) -> str:
-    """The command that resumes a run on the same machine: what belongs to the machine is not in its checkpoint."""
+    """The command that resumes a run on the same machine: what belongs to the machine is not taken from a checkpoint."""
     words = ["python", "runner.py", "--resume", checkpoint]
     fields = {**Machine.model_fields, "results_dir": Invocation.model_fields["results_dir"]}
+    fields["log_dir"] = Record.model_fields["log_dir"]
     for key, field in fields.items():
         value = getattr(experiment, key)
         if value != field.get_default(call_default_factory=True):
@@ -344,7 +346,7 @@ def _figures(scores: Scores) -> dict[str, float]:
 
 
 def _places(progress: Progress, folder: Path | None, log_folder: Path | None) -> dict[str, Any]:
-    best = progress.best and {**progress.best, "checkpoint": _if_there(folder, "best.pt")}
+    best: dict[str, Any] | None = progress.best and {**progress.best, "checkpoint": _if_there(folder, "best.pt")}
     return {"checkpoint": _if_there(folder, "last.pt"), "best": best, "log": log_folder and str(log_folder)}
 
 

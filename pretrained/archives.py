@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ZIP = b"PK\x03\x04"
+OLD = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
+"""A number near the beginning of what torch.save wrote before version 1.6, as it is pickled."""
 POINTER = b"version https://git-lfs"
 PAGE = re.compile(rb"\s*(<!doctype|<html|<\?xml|<head|<body)", re.IGNORECASE)
 MEMBER = re.compile(r"data\.pkl|data/\w+|version|byteorder|\..+")
@@ -21,7 +23,7 @@ def is_zip(path: Path) -> bool:
     """Whether a file has the form that torch.save writes today: a zip archive.
 
     Raises:
-        ValueError: it is empty, a pointer of Git LFS, a web page, or a tar archive.
+        ValueError: it is empty, a pointer of Git LFS, a web page, or has neither this form nor the older one.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -34,7 +36,11 @@ def is_zip(path: Path) -> bool:
         raise ValueError(f"{path} is a web page and not a checkpoint; fetch the file that it links to.")
     if start[257:262] == b"ustar":
         raise ValueError(f"{path} is a tar archive, not a PyTorch checkpoint.")
-    return start.startswith(ZIP)
+    if start.startswith(ZIP):
+        return True
+    if OLD not in start[:40]:
+        raise ValueError(f"{path} cannot be read as a PyTorch checkpoint: it does not begin as one, or was cut off.")
+    return False
 
 
 @contextmanager
