@@ -85,12 +85,11 @@ def load(
     `in_channels` are the data set's own where absent, `mean` and `std` (of each channel, images in 0..1) too.
     `validation_share` of each class's training images is held out as `Data.validation`, always the same ones.
     `download` fetches CIFAR and MNIST where absent: of several processes on a machine, let one call this first.
-    `verify` compares their md5 sums with the published ones; CIFAR's files are pickles, so that reading those that are
-    trusted without can run code. `standardise` normalises every image by its own mean and deviation. TFRecord files
-    are read where <data_dir>/<name> holds them, or where `name` is records and `train_records` and `test_records` say
-    which (a file, a folder, a pattern; relative to `data_dir` where there is no such path); `label_offset` is the
-    number that their labels count from. Images of files with more than `max_image_pixels` are refused before they are
-    decoded.
+    `verify` compares their md5 sums with the published ones; nothing in them is executed either way. `standardise`
+    normalises every image by its own mean and deviation. TFRecord files are read where <data_dir>/<name> holds them, or
+    where `name` is records and `train_records` and `test_records` say which (a file, a folder, a pattern; relative to
+    `data_dir` where there is no such path); `label_offset` is the number that their labels count from. Images of files
+    with more than `max_image_pixels` are refused before they are decoded.
 
     Raises FileNotFoundError where the data set is not there, ValueError where it is not as it should be or
     does not fit the arguments. Loaders raise ValueError at the first image that cannot be read.

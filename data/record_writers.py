@@ -17,10 +17,10 @@ from data.imagenet_archives import (
     training_archive,
     validation_archive,
 )
+from data.record_descriptions import DESCRIPTION, description
 from data.record_files import write_records
 from data.record_makers import class_folders, label_pairs, labelled_records, records_of
 from data.record_shards import Part, check_no_shards, describe, write_parts
-from data.records import DESCRIPTION, description
 from data.sources import ImageSet
 
 

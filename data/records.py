@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from data.augmentation import Augmentation, PadCropFlip, ResizedCropFlip
 from data.decoding import MODES, decode
 from data.folders import PackedNames
 from data.image_files import MAX_IMAGE_PIXELS
+from data.record_descriptions import SHARD, Description, description
 from data.record_files import HEAD, Frame, find_int, frames, parse, read_record
 from data.sources import Images, ImageSet, MemoryImages, Request, UnreadableImageError
 from data.statistics import IMAGENET
@@ -32,8 +32,6 @@ Form = Literal["raw", "encoded"]
 LABELS: dict[bytes, Form] = {b"label": "raw", b"image/class/label": "encoded"}
 TRAIN, TEST = ("train",), ("validation", "val", "test")
 SUFFIXES = (".tfrecord", ".tfrecords")
-SHARD = re.compile(r"(?P<name>.+)-(?P<shard>\d+)-of-(?P<shards>\d+)(?P<suffix>(\.tfrecords?)?)", re.ASCII)
-DESCRIPTION = "records.json"
 MOST_CLASSES = 100_000
 MEMORY_BYTES = 4 * 2**30
 """Raw images of one size are kept in memory up to so many bytes; more, or others, are read one at a time."""
@@ -215,7 +213,7 @@ def read(request: Request) -> ImageSet:
     if indices[0].form != indices[1].form:
         raise ValueError(f"{train[0]} holds {indices[0].form} images and {test[0]} {indices[1].form} ones")
     found = description(train[0])
-    described = found[1] if found else {}
+    described = found[1] if found else Description()
     return _raw_set(request, indices, described) if indices[0].form == "raw" else _encoded(request, indices, described)
 
 
@@ -234,31 +232,12 @@ def _files(request: Request, place: str | None, names: Sequence[str]) -> list[Pa
     return found
 
 
-def description(file: Path) -> tuple[Path, dict[str, Any]] | None:
-    """What our writer noted of a file, in its folder or the one above, and where; None for the files of others."""
-    shard = SHARD.fullmatch(file.name)
-    stem = shard["name"] if shard else file.stem
-    for folder in (file.parent, file.parent.parent):
-        place = folder / DESCRIPTION
-        with suppress(FileNotFoundError):
-            try:
-                described = json.loads(place.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ValueError(f"{place} is no JSON ({error})") from error
-            if not isinstance(described, dict):
-                raise ValueError(f"{place} holds no object")
-            part = file.parent.relative_to(folder) / stem
-            if part.as_posix() in described.get("files", []):
-                return place, described
-    return None
-
-
-def _class_names(indices: tuple[Index, Index], offset: int, described: dict[str, Any]) -> list[str]:
+def _class_names(indices: tuple[Index, Index], offset: int, described: Description) -> list[str]:
     lowest = min(int(index.label.min()) for index in indices) - offset
     if lowest < 0:
         raise ValueError(f"the least label is {lowest + offset}, and label_offset is {offset}")
-    if names := described.get("class_names"):
-        return names
+    if described.class_names:
+        return described.class_names
     index = max(indices, key=lambda index: index.label.max())
     place = int(index.label.argmax())
     highest = int(index.label[place]) - offset
@@ -272,24 +251,24 @@ def _class_names(indices: tuple[Index, Index], offset: int, described: dict[str,
     return [str(label) for label in range(highest + 1)]
 
 
-def _raw_set(request: Request, indices: tuple[Index, Index], described: dict[str, Any]) -> ImageSet:
+def _raw_set(request: Request, indices: tuple[Index, Index], described: Description) -> ImageSet:
     offset = request.label_offset or 0
     first = RecordImages(indices[0], 0, offset).decode(0)
     sources = [RecordImages(index, len(first), offset) for index in indices]
     size = first.shape[1]
     total = sum(map(len, indices)) * first.numel()
     images = [_in_memory(source, first.shape) if total <= MEMORY_BYTES else None for source in sources]
-    flip = bool(described.get("flip", len(first) == 3))
-    mean = described.get("mean") or [0.5] * len(first)
-    std = described.get("std") or [0.25] * len(first)
+    flip = len(first) == 3 if described.flip is None else described.flip
+    mean, std = described.normalisation([0.5] * len(first), [0.25] * len(first))
     in_memory = [image for image in images if image is not None]
     parts: Sequence[Images] = sources
     augmentation: Augmentation = ResizedCropFlip()
     if len(in_memory) == len(images):
-        parts, augmentation = in_memory, PadCropFlip(pad=described.get("pad", max(1, size // 8)), flip=flip)
+        pad = max(1, size // 8) if described.pad is None else described.pad
+        parts, augmentation = in_memory, PadCropFlip(pad=pad, flip=flip)
     train, test = parts
     names = _class_names(indices, offset, described)
-    return ImageSet(train, test, names, size, tuple(mean), tuple(std), augmentation)
+    return ImageSet(train, test, names, size, mean, std, augmentation)
 
 
 def _in_memory(source: RecordImages, shape: torch.Size) -> MemoryImages | None:
@@ -305,17 +284,17 @@ def _in_memory(source: RecordImages, shape: torch.Size) -> MemoryImages | None:
     return MemoryImages(pixels, source.labels)
 
 
-def _encoded(request: Request, indices: tuple[Index, Index], described: dict[str, Any]) -> ImageSet:
+def _encoded(request: Request, indices: tuple[Index, Index], described: Description) -> ImageSet:
     offset = 1 if request.label_offset is None else request.label_offset
     channels = request.in_channels or 3
-    mean, std = IMAGENET if channels == 3 else IMAGENET.grey()
+    mean, std = described.normalisation(*(IMAGENET if channels == 3 else IMAGENET.grey()))
     train, test = (RecordImages(index, channels, offset, request.max_image_pixels) for index in indices)
     return ImageSet(
         train=train,
         test=test,
         class_names=_class_names(indices, offset, described),
-        image_size=described.get("image_size", 224),
-        mean=tuple(described.get("mean") or mean),
-        std=tuple(described.get("std") or std),
+        image_size=described.image_size or 224,
+        mean=mean,
+        std=std,
         augmentation=ResizedCropFlip(),
     )

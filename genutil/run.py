@@ -62,7 +62,8 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
 
     Returns:
         `settings`, `profile` (with `parameters` and `multiply_adds`), `top1`, `top5` (percent), `loss` (nats) of the
-        weights that the run ends with on the test images, `images` and `images_per_second` of that, `checkpoint` (the
+        weights that the run ends with on the test images, `images` and `images_per_second` of that, `non_finite` (those
+        of them whose logits are not finite), `checkpoint` (the
         file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how
         many are `possible` and `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log`
         (folder), `result` (file in `experiment.results_dir`) and `seconds`; None for what the run does not do.
@@ -115,6 +116,7 @@ def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str
         "top5": None,
         "loss": None,
         "images": None,
+        "non_finite": None,
         "images_per_second": None,
         "checkpoint": experiment.resume or experiment.init_from,
         "best": None,
@@ -342,7 +344,7 @@ def _command(experiment: Experiment, checkpoint: str) -> str:
 
 def _figures(scores: Scores) -> dict[str, float]:
     figures = {"top1": scores.top1, "top5": scores.top5, "loss": scores.loss, "images": scores.images}
-    return figures | {"images_per_second": scores.images / scores.seconds}
+    return figures | {"non_finite": scores.non_finite, "images_per_second": scores.images / scores.seconds}
 
 
 def _places(progress: Progress, folder: Path | None, log_folder: Path | None) -> dict[str, Any]:
