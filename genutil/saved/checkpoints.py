@@ -27,20 +27,18 @@ FORMAT = "neural-wirings checkpoint"
 VERSION = 1
 
 
-def save(
-    path: Path,
+def contents(
     fabric: Fabric,
     network: nn.Module,
     optimizer: Optimizer,
     progress: Mapping[str, Any],
     settings: Mapping[str, Any],
-) -> None:
-    """Write a checkpoint whole. `network` is the plain one; `progress` and `settings` hold plain values and tensors.
+) -> dict[str, Any]:
+    """What a checkpoint holds. `network` is the plain one; `progress` and `settings` hold plain values and tensors.
 
-    Raises:
-        UserError: the file system refuses.
+    The tensors are those of network and optimizer themselves.
     """
-    contents = {
+    return {
         "format": FORMAT,
         "version": VERSION,
         "settings": dict(settings),
@@ -49,7 +47,15 @@ def save(
         "optimizer": optimizer.state_dict(),
         "precision": fabric.strategy.precision.state_dict(),
     }
-    write_whole(path, lambda file: torch.save(contents, file))
+
+
+def write(path: Path, contents: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole.
+
+    Raises:
+        WriteError: the file system refuses.
+    """
+    write_whole(path, lambda file: torch.save(dict(contents), file))
 
 
 class CheckpointFile(NamedTuple):
