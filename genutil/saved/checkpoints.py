@@ -31,23 +31,20 @@ FORMAT = "neural-wirings checkpoint"
 VERSION = 1
 
 
-def save(
-    path: Path,
+def contents(
     fabric: Fabric,
     network: nn.Module,
     optimizer: Optimizer,
     progress: Mapping[str, Any],
     settings: Mapping[str, Any],
     images: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a checkpoint whole. `network` is the plain one; `progress` and `settings` hold plain values and tensors.
+) -> dict[str, Any]:
+    """What a checkpoint holds. `network` is the plain one; `progress` and `settings` hold plain values and tensors.
 
-    `images` is what the data say of themselves, nothing where it is not known.
-
-    Raises:
-        UserError: the file system refuses.
+    `images` is what the data say of themselves, nothing where it is not known. The tensors are those of network and
+    optimizer themselves.
     """
-    contents = {
+    return {
         "format": FORMAT,
         "version": VERSION,
         "settings": dict(settings),
@@ -57,7 +54,15 @@ def save(
         "images": dict(images or {}),
         "precision": fabric.strategy.precision.state_dict(),
     }
-    write_whole(path, lambda file: write_summed(file, lambda summed: torch.save(contents, summed)))
+
+
+def write(path: Path, contents: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole.
+
+    Raises:
+        WriteError: the file system refuses.
+    """
+    write_whole(path, lambda file: write_summed(file, lambda summed: torch.save(dict(contents), summed)))
 
 
 class CheckpointFile(NamedTuple):
