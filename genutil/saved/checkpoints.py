@@ -1,8 +1,9 @@
 """The files of checkpoints: written whole or not at all, and read without executing anything.
 
 A checkpoint of ours is a dict that `torch.load(weights_only=True)` reads: `format` and `version`, `settings` (of the
-experiment), `network`, `optimizer` and `precision` (state dicts), and `progress` (where training stands). The files of
-a run are init.pt (untrained), last.pt, best.pt and epoch_N.pt (after N epochs); training can resume from each.
+experiment), `network`, `optimizer` and `precision` (state dicts), `progress` (where training stands), and `average`
+where the weights are averaged. The files of a run are init.pt (untrained), last.pt, best.pt and epoch_N.pt (after N
+epochs); training can resume from each.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ def save(
     optimizer: Optimizer,
     progress: Mapping[str, Any],
     settings: Mapping[str, Any],
+    average: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint whole. `network` is the plain one; `progress` and `settings` hold plain values and tensors.
+
+    `average` holds the averaged weights, where there are such: `network` (a state dict) and `updates`.
 
     Raises:
         UserError: the file system refuses.
@@ -49,6 +53,8 @@ def save(
         "optimizer": optimizer.state_dict(),
         "precision": fabric.strategy.precision.state_dict(),
     }
+    if average is not None:
+        contents["average"] = dict(average)
     write_whole(path, lambda file: torch.save(contents, file))
 
 

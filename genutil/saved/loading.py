@@ -86,7 +86,7 @@ def resume(source: Source, fabric: Fabric, network: nn.Module, optimizer: Optimi
     fit(network, contents["network"], source)
     settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     try:
-        optimizer.load_state_dict(copy.deepcopy(contents["optimizer"]))  # else it would share its tensors
+        optimizer.load_state_dict(_of_same_kernels(copy.deepcopy(contents["optimizer"]), settings))  # not its tensors
     except ValueError as error:
         raise UserError(
             f"The optimizer of {source} does not fit: it was made with other settings (decay_norm_and_bias?)."
@@ -96,6 +96,13 @@ def resume(source: Source, fabric: Fabric, network: nn.Module, optimizer: Optimi
     if contents["precision"]:
         fabric.strategy.precision.load_state_dict(contents["precision"])
     return copy.deepcopy(contents["progress"])
+
+
+def _of_same_kernels(saved: dict[str, Any], settings: list[dict[str, Any]]) -> dict[str, Any]:
+    """An optimizer's state as if it had been saved by the kernels used now, which decide where its counts lie."""
+    for group, setting in zip(saved["param_groups"], settings, strict=False):
+        group.update({name: setting[name] for name in ("fused", "foreach", "capturable") if name in setting})
+    return saved
 
 
 def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
