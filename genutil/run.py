@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import re
 import shlex
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from torch import nn
 
 from genutil.build import Parts, build, profile
@@ -22,6 +20,7 @@ from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports import results as results_files
 from genutil.reports.logs import RunLog, progress_bar
 from genutil.saved.sources import Sources
+from genutil.system import jobs
 from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.conditions import machine
 from genutil.system.distributed import (
@@ -32,11 +31,13 @@ from genutil.system.distributed import (
     starts_processes,
     stop_signals,
 )
-from genutil.system.files import claim_folder, claim_log_folder, require_place, to_json, write_text, write_texts
+from genutil.system.files import require_place, to_json, write_text, write_texts
 from genutil.system.interruption import Interrupted, StopRequest, announce
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import chosen_algorithms
 from genutil.training.acceleration import accelerated
+from genutil.training.folders import Folders, claim
+from genutil.training.going_on import resolved
 from genutil.training.loop import Training
 from genutil.training.outcome import Outcome
 from genutil.training.progress import Progress, Totals
@@ -74,6 +75,7 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     """
     started = time.perf_counter()
     sources = sources or Sources()
+    experiment = resolved(experiment, sources, partial(_say_before, jobs.is_first()))
     json_file = experiment.json_file and Path(experiment.json_file)
     if json_file:
         require_place(json_file)
@@ -106,8 +108,19 @@ def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str
     with first_here(fabric):
         parts = build(experiment, fabric, fabric.device, partial(say, fabric), sources)
     outcome = _outcome_of_checkpoint(parts, sources)
-    folders = _claim_folders(parts, sources) if experiment.trains and fabric.global_rank == 0 else Folders()
+    folders = Folders()
+    if experiment.trains and fabric.global_rank == 0:
+        _, _, progress = parts.of_training()
+        folders = claim(parts.experiment, progress, sources, partial(say, fabric))
     sources.forget()  # the files may change from now on
+    try:
+        return _results(fabric, parts, outcome, folders)
+    finally:
+        folders.release()
+
+
+def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Folders) -> dict[str, Any]:
+    experiment = parts.experiment
     results: dict[str, Any] = {
         "settings": parts.experiment.to_dict(),
         "profile": None,
@@ -168,13 +181,6 @@ def _write_result(fabric: Runtime, parts: Parts, outcome: Outcome, results: dict
     return results_files.write(Path(experiment.results_dir), result)
 
 
-class Folders(NamedTuple):
-    """Where the first process of a training run writes; the others have none."""
-
-    checkpoints: Path | None = None
-    logs: Path | None = None
-
-
 def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     """Train, evaluate the last weights on the test images, and say where everything is."""
     experiment, network = parts.experiment, parts.network
@@ -186,7 +192,7 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
     if progress.updates < Timetable(experiment, progress).steps:
         progress.begin_piece(machine(fabric.device, fabric.world_size))
-    folder, log_folder = folders
+    folder, log_folder, _ = folders
     with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, RunLog(log_folder, progress.history) as log:
         training = Training(
             fabric=fabric,
@@ -213,7 +219,7 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
                 training.save("init")
             scores = training.run()
             if folder and not (folder / "last.pt").exists():
-                training.save("last")
+                training.keeper.require_last()
             if scores is None or data.validation is not None or experiment.max_eval_steps:
                 scores = training.evaluate(data.test)
             average = training.evaluate(data.test, averaged=True) if parts.average else None
@@ -291,40 +297,16 @@ def _cut(possible: int, acting: int, natural: int) -> str:
     return f"edges: the learned thresholds left {before} of {possible}, cut to {after}"
 
 
-def _claim_folders(parts: Parts, sources: Sources) -> Folders:
-    """The folders of checkpoints and logs; the first holds the settings from then on."""
-    experiment = parts.experiment
-    name = _name(experiment)
-    _, _, progress = parts.of_training()
-    folder = _folder_to_go_on_in(experiment, progress, sources) or claim_folder(Path(experiment.save_dir), name)
-    write_text(folder / "settings.yml", yaml.safe_dump(experiment.to_saved(), sort_keys=False))
-    return Folders(folder, claim_log_folder(Path(experiment.log_dir), name))
-
-
-def _folder_to_go_on_in(experiment: Experiment, progress: Progress, sources: Sources) -> Path | None:
-    """The folder of the checkpoint that a run resumes, if it is the run's own and nothing in it lies further on."""
-    if not experiment.resume:
-        return None
-    folder, own = Path(experiment.resume).parent, Path(experiment.save_dir, _name(experiment))
-    numbered = re.fullmatch(re.escape(own.name) + r"(-\d+)?", folder.resolve().name)
-    if folder.resolve().parent != own.resolve().parent or not numbered:
-        return None
-    last = folder / "last.pt"
-    if last.exists():
-        saved = sources.open(last).training_state()["progress"]
-        if (saved["epoch"], saved["step"]) > (progress.epoch, progress.step):
-            return None
-    return folder
-
-
-def _name(experiment: Experiment) -> str:
-    return experiment.name or "experiment"
-
-
 def _announcer(fabric: Fabric) -> Callable[[], None]:
     """What tells that a request to stop was heard: where processes were started for the run, their parent tells."""
     alone = multiprocessing.parent_process() is None and fabric.global_rank == 0
     return announce if alone else lambda: None
+
+
+def _say_before(first: bool, text: str) -> None:
+    """Print before the processes of a run know one another."""
+    if first:
+        print(text, flush=True)
 
 
 def _position(progress: Progress) -> str:

@@ -28,23 +28,20 @@ FORMAT = "neural-wirings checkpoint"
 VERSION = 1
 
 
-def save(
-    path: Path,
+def contents(
     fabric: Fabric,
     network: nn.Module,
     optimizer: Optimizer,
     progress: Mapping[str, Any],
     settings: Mapping[str, Any],
     average: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a checkpoint whole. `network` is the plain one; `progress` and `settings` hold plain values and tensors.
+) -> dict[str, Any]:
+    """What a checkpoint holds. `network` is the plain one; `progress` and `settings` hold plain values and tensors.
 
-    `average` holds the averaged weights, where there are such: `network` (a state dict) and `updates`.
-
-    Raises:
-        UserError: the file system refuses.
+    `average` holds the averaged weights, where there are such: `network` (a state dict) and `updates`. The tensors are
+    those of network and optimizer themselves.
     """
-    contents = {
+    return {
         "format": FORMAT,
         "version": VERSION,
         "settings": dict(settings),
@@ -52,10 +49,17 @@ def save(
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "precision": fabric.strategy.precision.state_dict(),
+        **({} if average is None else {"average": dict(average)}),
     }
-    if average is not None:
-        contents["average"] = dict(average)
-    write_whole(path, lambda file: torch.save(contents, file))
+
+
+def write(path: Path, contents: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole.
+
+    Raises:
+        WriteError: the file system refuses.
+    """
+    write_whole(path, lambda file: torch.save(dict(contents), file))
 
 
 class CheckpointFile(NamedTuple):

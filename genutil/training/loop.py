@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -19,12 +20,13 @@ from genutil.evaluation.batches import stoppable, watched
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports.logs import RunLog
 from genutil.saved import checkpoints
-from genutil.system.distributed import share_buffers
+from genutil.system.distributed import agree, share_buffers
 from genutil.system.interruption import Interrupted, StopRequest
 from genutil.system.randomness import reseed
 from genutil.training.agreement import require_same_edges
 from genutil.training.averages import Average
 from genutil.training.gradients import backward
+from genutil.training.keeper import Keeper
 from genutil.training.progress import Meter, Progress
 from genutil.training.records import Records
 from genutil.training.schedules import LearningRate
@@ -95,6 +97,8 @@ class Training:
             measured=self.folder is not None,
         )
         self.average_scores: Scores | None = None
+        self.keeper = Keeper(self.folder, self._contents, self.say)
+        self._saved_at = time.monotonic()
         self._look_every = 1 if self.fabric.device.type == "cpu" else LOOK_EVERY
 
     def run(self) -> Scores | None:
@@ -102,7 +106,7 @@ class Training:
 
         Raises:
             Interrupted: after a request to stop; what was reached is in last.pt then.
-            UserError: the loss is not finite, or a checkpoint cannot be written.
+            UserError: the loss is not finite, or last.pt cannot be written at the end.
         """
         scores = None
         try:
@@ -118,8 +122,9 @@ class Training:
         except Interrupted:
             self.look()
             self.progress.totals = self.records.totals()
-            self.save("last")
+            self.keeper.require_last()
             raise
+        self.keeper.end()
         return scores
 
     def train(self, halt: int) -> None:
@@ -136,7 +141,8 @@ class Training:
                 reseed(self.experiment.seed, "step", progress.updates, self.fabric.global_rank)
                 self.meter.add(*self.update(batch, self.schedule.lr(progress.updates)), len(batch.labels))
                 progress.step += 1
-                if progress.step % self._look_every == 0 or progress.step == halt:
+                look = progress.step % self._look_every == 0 or progress.step == halt
+                if look:
                     self.look()
                     bar.set_postfix_str(self.meter.summary(self.fabric.world_size), refresh=False)
                 if progress.updates % (self.experiment.log_interval or CURVE_EVERY) == 0:
@@ -145,6 +151,8 @@ class Training:
                 bar.update()
                 if progress.step == halt:
                     break
+                if look:
+                    self.save_by_the_clock()
 
     def update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
         """One step of the optimizer. Returns the batch's summed loss and its number of correct guesses."""
@@ -182,16 +190,33 @@ class Training:
             require_same_edges(self.fabric, self.watch.acting(), progress.epoch)
             names += [f"epoch_{progress.epoch}"] * bool(interval and progress.epoch % interval == 0)
         self.save(*names)
+        if "last" not in names:
+            self.save_by_the_clock()
 
     def save(self, *names: str) -> None:
-        """Write checkpoints of the present state, in the first process."""
-        if self.folder is None:
+        """Write checkpoints of the present state, in the first process, last.pt behind the others."""
+        if not names:
             return
-        for name in names:
-            path = self.folder / f"{name}.pt"
-            saved = self.progress.to_saved()
-            average = self.average.to_saved() if self.average else None
-            checkpoints.save(path, self.fabric, self.network, self.optimizer, saved, self.settings, average)
+        own = self.progress.totals
+        self.progress.totals = self.records.totals()  # of all processes, as a run that is resumed expects them
+        self.keeper.save(*names)
+        self.progress.totals = own
+        if "last" in names:
+            self._saved_at = time.monotonic()
+
+    def save_by_the_clock(self) -> None:
+        """Write last.pt where `checkpoint_minutes` have passed since it was written. All processes take part."""
+        minutes = self.experiment.checkpoint_minutes
+        if minutes is None:
+            return
+        due = self.fabric.global_rank == 0 and time.monotonic() - self._saved_at >= 60 * minutes
+        if agree(self.fabric, due):
+            self.save("last")
+
+    def _contents(self) -> dict[str, Any]:
+        saved = self.progress.to_saved()
+        average = self.average.to_saved() if self.average else None
+        return checkpoints.contents(self.fabric, self.network, self.optimizer, saved, self.settings, average)
 
     def look(self) -> None:
         """Read the losses since the last look, and stop if one of them is not finite."""
