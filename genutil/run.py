@@ -36,6 +36,7 @@ from genutil.system.files import require_place, to_json, write_text, write_texts
 from genutil.system.interruption import Interrupted, StopRequest, announce
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import chosen_algorithms
+from genutil.training.acceleration import accelerated
 from genutil.training.folders import Folders, claim
 from genutil.training.going_on import resolved
 from genutil.training.loop import Training
@@ -63,10 +64,10 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     Returns:
         `settings`, `profile` (with `parameters` and `multiply_adds`), `top1`, `top5` (percent), `loss` (nats) of the
         weights that the run ends with on the test images, `images` and `images_per_second` of that, `non_finite` (those
-        of them whose logits are not finite), `checkpoint` (the
-        file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how
-        many are `possible` and `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log`
-        (folder), `result` (file in `experiment.results_dir`) and `seconds`; None for what the run does not do.
+        of them whose logits are not finite), `average` (`top1`, `top5`, `loss` of the averaged weights), `checkpoint`
+        (the file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network:
+        how many are `possible` and `acting`, and where STR was cut how many were `natural`, left by its thresholds),
+        `log` (folder), `result` (file in `experiment.results_dir`) and `seconds`; None for what the run does not do.
         They are written to `experiment.json_file` too.
 
     Raises:
@@ -130,6 +131,7 @@ def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Fo
         "images": None,
         "non_finite": None,
         "images_per_second": None,
+        "average": None,
         "checkpoint": experiment.resume or experiment.init_from,
         "best": None,
         "edges": None,
@@ -187,7 +189,7 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     data, plain_optimizer, progress = parts.of_training()
     if fabric.world_size > 1 and experiment.sync_batchnorm:
         synchronise_batchnorm(network)
-    module, optimizer = fabric.setup(network, plain_optimizer)
+    module, optimizer = fabric.setup(accelerated(fabric, network, experiment), plain_optimizer)
     if fabric.global_rank:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
     if progress.updates < Timetable(experiment, progress).steps:
@@ -210,6 +212,7 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
             settings=experiment.to_saved(),
             say=partial(say, fabric),
             images={"class_names": list(data.class_names), "whole": data.whole_images},
+            average=parts.average,
         )
         if folder and isinstance(network, HasFiles):
             write_texts(folder, network.files())
@@ -222,11 +225,13 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
                 training.keeper.require_last()
             if scores is None or data.validation is not None or experiment.max_eval_steps:
                 scores = training.evaluate(data.test)
+            average = training.evaluate(data.test, averaged=True) if parts.average else None
         except Interrupted:
             command = _command(experiment, f"{folder}/last.pt")
             say(fabric, f"Stopped after {_position(progress)}, and saved. Go on with:\n{command}")
             raise
-    return {**_figures(scores), **_places(progress, folder, log_folder)}
+    averaged = average and {"top1": average.top1, "top5": average.top5, "loss": average.loss}
+    return {**_figures(scores), "average": averaged, **_places(progress, folder, log_folder)}
 
 
 def _evaluate(fabric: Runtime, parts: Parts) -> dict[str, Any]:
@@ -254,6 +259,10 @@ def _summary(parts: Parts, results: dict[str, Any]) -> str:
         figures = f"top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} %, loss {results['loss']:.4f}"
         speed = f"{results['images']} images, {results['images_per_second']:.0f} a second"
         lines.append(f"{'last weights, ' if parts.progress else ''}test images: {figures} ({speed})")
+    if results["average"]:
+        lines.append(
+            "averaged weights: top-1 {top1:.2f} %, top-5 {top5:.2f} %, loss {loss:.4f}".format(**results["average"])
+        )
     if results["best"] and parts.data:
         best = results["best"]
         chosen = "test" if parts.data.validation is None else "validation"

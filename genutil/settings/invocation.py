@@ -46,6 +46,9 @@ class Invocation(Section):
     init_from: FilePath | None = Field(
         None, description="checkpoint whose weights to start from; another number of classes is allowed"
     )
+    averaged: bool = Field(
+        False, description="take the averaged weights (ema_decay) of the checkpoint that is evaluated or started from"
+    )
     evaluate: bool = Field(False, description="evaluate and stop")
     profile: bool = Field(False, description="profile and stop")
     skip_profiling: bool = Field(False, description="no profile before training or evaluation")
