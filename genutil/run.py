@@ -65,9 +65,10 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
         `settings`, `profile` (with `parameters` and `multiply_adds`), `top1`, `top5` (percent), `loss` (nats) of the
         weights that the run ends with on the test images, `images` and `images_per_second` of that, `non_finite` (those
         of them whose logits are not finite), `average` (`top1`, `top5`, `loss` of the averaged weights), `checkpoint`
-        (the file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network:
-        how many are `possible` and `acting`, and where STR was cut how many were `natural`, left by its thresholds),
-        `log` (folder), `result` (file in `experiment.results_dir`) and `seconds`; None for what the run does not do.
+        (the file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired
+        network: how many are `possible` and `acting`, and where STR was cut how many were `natural`, left by its
+        thresholds), `log` (folder), `result` (file in `experiment.results_dir`) and `seconds`; None for what the run
+        does not do.
         They are written to `experiment.json_file` too.
 
     Raises:
