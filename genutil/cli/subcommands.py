@@ -59,6 +59,12 @@ SUBCOMMANDS = {
         takes_settings=True,
     ),
     "records": Subcommand("genutil.cli.commands:records", "--help", "write TFRecord files"),
+    "export": Subcommand(
+        "genutil.cli.export:export",
+        "<checkpoint> <file>",
+        "write a network as .safetensors, .onnx, .c, …",
+        takes_settings=True,
+    ),
 }
 
 
