@@ -45,11 +45,11 @@ class Column:
     def __call__(self) -> Call:
         """Raises ImportError or ValueError where the engine cannot run here."""
         torch.set_num_threads(self.threads)
-        run = torch.inference_mode()(self._load())
+        run = torch.inference_mode()(self.load())
         images = torch.randn(self.batch, 3, self.image_size, self.image_size)
         return lambda: run(images)
 
-    def _load(self) -> Run:
+    def load(self) -> Run:
         if self.engine == "dense":
             return torch.load(self.path, weights_only=False)
         if self.engine in OPSETS:

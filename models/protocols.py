@@ -40,7 +40,7 @@ class HasNodeGraph(Protocol):
     def node_graph(self) -> nx.DiGraph:
         """Nodes with `label`, `level`, `level_name`, `stage`, `channel` and `state`; edges with `weight` and `value`.
 
-        As `genutil.saved.exports.node_graphs.node_graph` has them for channels.
+        As `genutil.saved.exports.node_graphs.graphml` has them for channels.
         """
         ...
 

@@ -24,6 +24,7 @@ ATTRIBUTES = {
     "yaml": {"app", "file"},
     "diff": set(),
     "text": set(),
+    "c": set(),
 }
 BLOCKS = all_blocks()
 

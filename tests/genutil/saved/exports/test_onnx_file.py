@@ -6,8 +6,10 @@ import sys
 import pytest
 import torch
 
+from genutil.build import build_network
 from genutil.errors import UserError
 from genutil.saved.exports import onnx_file
+from genutil.saved.exports.content import Exported
 from models.sparse import channel_graph
 from tests.genutil.saved.exports.checkpoints_made import KINDS, assert_same, exported, images
 
@@ -28,6 +30,13 @@ def test_onnx_runtime_gives_the_networks_logits(kind: str):
     for batch in (1, 7, 32):
         given = images(batch)
         assert_same(what.network, given, session.run(["logits"], {"images": given.numpy()})[0])
+
+
+def test_norms_that_are_alike_as_before_training_are_no_obstacle():
+    experiment = exported("static").experiment
+    what = Exported(experiment, build_network(experiment).eval(), "fresh")
+    onnx_file.write(what)
+    assert what.notices[-1].startswith("ONNX Runtime differs from the network by")
 
 
 def test_dead_nodes_are_gone():
