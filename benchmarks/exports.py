@@ -59,11 +59,9 @@ class Form:
 
     def __call__(self) -> Call:
         torch.set_num_threads(1)
-        if self.kind == ".npz":
-            return self._column("native")
+        if self.kind in (".npz", ".onnx"):
+            return self._column({".npz": "native", ".onnx": "onnx"}[self.kind])
         images = torch.randn(1, *self.shape)
-        if self.kind == ".onnx":
-            return self._column("onnx")
         if self.kind == ".c":
             return self._library(images.numpy())
         if self.kind == ".pt2":

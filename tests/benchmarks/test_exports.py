@@ -26,7 +26,7 @@ def test_every_form_is_written_and_those_that_run_give_logits(tmp_path: Path):
     assert rows[-1]["flash"] > 10_000
     threads = torch.get_num_threads()
     try:
-        for name in ("weights, .pt", ".onnx"):
+        for name in ("weights, .pt", ".npz", ".onnx"):
             torch.manual_seed(3)
             result = np.asarray(forms[name]()())
             torch.manual_seed(3)
@@ -37,7 +37,7 @@ def test_every_form_is_written_and_those_that_run_give_logits(tmp_path: Path):
         torch.set_num_threads(threads)
 
 
-def test_the_networks_start_as_their_experiments_say():
+def test_the_networks_are_those_of_their_experiments():
     what = exports.network_of("static", {})
-    assert (what.image_size, what.experiment.prune_rate) == (32, exports.network_of("static", {}).experiment.prune_rate)
+    assert what.image_size == 32
     assert what.network.dim == what.experiment.dim
