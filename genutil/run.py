@@ -15,6 +15,7 @@ from torch import nn
 
 from genutil.build import Parts, build, profile
 from genutil.config import Experiment, Invocation, Machine
+from genutil.errors import UserError
 from genutil.evaluation.batches import readable, watched
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports import results as results_files
@@ -62,14 +63,14 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
         sources: its checkpoints, where some of them were opened for its settings.
 
     Returns:
-        `settings`, `profile` (with `parameters` and `multiply_adds`), `top1`, `top5` (percent), `loss` (nats) of the
-        weights that the run ends with on the test images, `images` and `images_per_second` of that, `non_finite` (those
-        of them whose logits are not finite), `average` (`top1`, `top5`, `loss` of the averaged weights), `checkpoint`
-        (the file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired
-        network: how many are `possible` and `acting`, and where STR was cut how many were `natural`, left by its
-        thresholds), `log` (folder), `result` (file in `experiment.results_dir`) and `seconds`; None for what the run
-        does not do.
-        They are written to `experiment.json_file` too.
+        `settings`, `profile` (with `parameters` and `multiply_adds`), `micronet` (where asked for: counts and scores of
+        that challenge), `top1`, `top5` (percent), `loss` (nats) of the weights that the run ends with on the test
+        images, `images` and `images_per_second` of that, `non_finite` (those of them whose logits are not finite),
+        `average` (`top1`, `top5`, `loss` of the averaged weights), `checkpoint` (the file of those weights), `best`
+        (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how many are `possible` and
+        `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log` (folder), `result` (file
+        in `experiment.results_dir`) and `seconds`; None for what the run does not do. They are written to
+        `experiment.json_file` too.
 
     Raises:
         UserError: the experiment asks for something that cannot be. Nothing is written then, unless training had begun.
@@ -149,6 +150,8 @@ def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Fo
             costs = profile(parts)
             print(costs)
             results["profile"] = costs.to_dict()
+            if experiment.micronet:
+                results["micronet"] = _micronet(parts)
         if experiment.picture:
             from genutil.reports.pictures import draw  # imports matplotlib
 
@@ -159,6 +162,20 @@ def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Fo
             results["result"] = str(_write_result(fabric, parts, outcome or _outcome(parts, folders), results))
         print(_summary(parts, results))
     return results
+
+
+def _micronet(parts: Parts) -> dict[str, Any]:
+    """Print the score of the MicroNet challenge; the counts behind it."""
+    from genutil.reports import micronet  # counts what a network does, operation by operation
+
+    experiment = parts.experiment
+    assert experiment.micronet is not None
+    try:
+        score = micronet.score(parts.network, experiment.micronet, experiment.image_size, experiment.in_channels)
+    except ValueError as error:
+        raise UserError(f"{str(error).removesuffix('.')}.") from error
+    print(score)
+    return score.to_dict()
 
 
 def _outcome_of_checkpoint(parts: Parts, sources: Sources) -> Outcome | None:

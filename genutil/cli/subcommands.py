@@ -65,6 +65,12 @@ SUBCOMMANDS = {
         "the most probable classes of images",
     ),
     "records": Subcommand("genutil.cli.commands:records", "--help", "write TFRecord files"),
+    "export": Subcommand(
+        "genutil.cli.export:export",
+        "<checkpoint> <file>",
+        "write a network as .safetensors, .onnx, .c, …",
+        takes_settings=True,
+    ),
 }
 
 

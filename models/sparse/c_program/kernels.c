@@ -26,9 +26,17 @@ static uint32_t entry(const void *table, unsigned bytes, uint32_t i) {
 }
 
 /* sums += weight * plane */
-static void add_scaled(float *sums, const float *plane, float weight, uint32_t pixels) {
+static void add_scaled(float *restrict sums, const float *restrict plane, float weight, uint32_t pixels) {
     uint32_t i;
     for (i = 0; i < pixels; i++) sums[i] += weight * plane[i];
+}
+
+/* Four edges at once, so that the sums are read and written once for them. */
+static void add_four(float *restrict sums, const float *const *planes, const float *weight, uint32_t pixels) {
+    const float *restrict a = planes[0], *restrict b = planes[1], *restrict c = planes[2], *restrict d = planes[3];
+    float wa = weight[0], wb = weight[1], wc = weight[2], wd = weight[3];
+    uint32_t i;
+    for (i = 0; i < pixels; i++) sums[i] += wa * a[i] + wb * b[i] + (wc * c[i] + wd * d[i]);
 }
 
 /* The outputs from *begin to *end (excluded) of a line of `out` see the tap `at` inside of a line of `size`. */
@@ -79,22 +87,31 @@ static float mean_of(const float *plane, const struct level *level) {
     return sum / (float)((level->bottom - level->top) * (level->right - level->left));
 }
 
+/* The plane that edge `edge` starts from; it is number i of its node. */
+static const float *source(const struct level *level, uint32_t edge, uint32_t i, const float *memory) {
+    return memory + place[level->base + (level->index ? entry(level->index, level->index_bytes, edge) : i)];
+}
+
 /* The sum of one node over its edges, of which the first is number `edge`; what follows them. */
 static uint32_t sum_edges(const struct level *level, uint32_t node, uint32_t edge, float *sums, const float *memory) {
-    uint32_t count = entry(level->counts, level->count_bytes, node), i, pixels;
+    uint32_t count = entry(level->counts, level->count_bytes, node), i, k;
     uint32_t taps = (uint32_t)(level->kernel_height * level->kernel_width);
-    pixels = (uint32_t)(level->height * level->width);
+    uint32_t pixels = (uint32_t)(level->height * level->width);
     for (i = 0; i < pixels; i++) sums[i] = level->bias[node];
-    for (i = 0; i < count; i++, edge++) {
-        uint32_t from = level->base + (level->index ? entry(level->index, level->index_bytes, edge) : i);
-        const float *plane = memory + place[from], *weight = level->weight + edge * taps;
-        if (taps == 1 && level->stride == 1 && level->padding == 0)
-            add_scaled(sums, plane, *weight, pixels);
-        else
-            add_convolved(sums, level->height, level->width, plane, level->source_height, level->source_width, weight,
-                          level->kernel_height, level->kernel_width, level->stride, level->padding);
+    if (taps == 1 && level->stride == 1 && level->padding == 0) {
+        const float *planes[4], *weight = level->weight + edge;
+        for (i = 0; i + 4 <= count; i += 4) {
+            for (k = 0; k < 4; k++) planes[k] = source(level, edge + i + k, i + k, memory);
+            add_four(sums, planes, weight + i, pixels);
+        }
+        for (; i < count; i++) add_scaled(sums, source(level, edge + i, i, memory), weight[i], pixels);
+    } else {
+        for (i = 0; i < count; i++)
+            add_convolved(sums, level->height, level->width, source(level, edge + i, i, memory), level->source_height,
+                          level->source_width, level->weight + (edge + i) * taps, level->kernel_height,
+                          level->kernel_width, level->stride, level->padding);
     }
-    return edge;
+    return edge + count;
 }
 
 /* All nodes of a level, each into its place. */
