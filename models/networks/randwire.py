@@ -304,15 +304,8 @@ class RandWire(nn.Module):
         return 224 if self.regime.init_subsample else 32
 
     def node_graphs(self) -> dict[str, NodeGraph]:
-        """The graph of each random stage, with the weights of its edges."""
-        found = {}
-        for i, stage in enumerate(self.stages):
-            assert isinstance(stage, RandomStage)
-            order = torch.tensor(stage.order, device=stage.at.device)
-            edges = torch.stack([order[stage.at[:, 1]], order[stage.at[:, 0]]], dim=1)
-            weight = stage.edge_weights().detach()
-            found[f"stages.{i}"] = NodeGraph(stage.graph.name or f"stage {i}", stage.graph.levels, edges, weight)
-        return found
+        """As `models.networks.randwire_forms.stage_graphs`."""
+        return randwire_forms.stage_graphs(self)
 
     def node_graph(self) -> nx.DiGraph:
         """As `models.networks.randwire_forms.node_graph`."""
