@@ -6,9 +6,11 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genutil.errors import UserError
+from genutil.reports.sinks import Sink, quiet_threads
 from genutil.reports.trackers import Trackers
 from genutil.system.files import to_json
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints.txt"
@@ -28,6 +34,8 @@ PICTURE_SIZE = 512
 
 class RunLog:
     """The log of a run in one folder; in processes that have none (`folder` None) it does nothing.
+
+    Where the disk is full, or the folder goes, that is told once, and what cannot be written is left out.
 
     Args:
         folder: exists; gets TensorBoard's events and metrics.jsonl.
@@ -40,13 +48,15 @@ class RunLog:
     ) -> None:
         self.folder = folder
         self._trackers = trackers
-        if folder is not None:
-            from torch.utils.tensorboard import SummaryWriter  # takes a tenth of a second
-
-            self._board = SummaryWriter(str(folder))
-            self._metrics = (folder / METRICS).open("a", encoding="utf-8")
-            for record in history:
-                self.epoch(record) if "validated_on" in record else self.steps(record)
+        self._quiet = ExitStack()
+        if folder is None:
+            return
+        self._quiet.enter_context(quiet_threads("tensorboard"))
+        self._board = Sink(f"TensorBoard's log in {folder}", lambda: _board(folder), lambda board: board.close())
+        path = folder / METRICS
+        self._metrics = Sink(str(path), lambda: path.open("a", encoding="utf-8"), lambda file: file.close())
+        for record in history:
+            self.epoch(record) if "validated_on" in record else self.steps(record)
 
     def __enter__(self) -> Self:
         return self
@@ -57,6 +67,7 @@ class RunLog:
             self._metrics.close()
         if self._trackers is not None:
             self._trackers.close(finished=kind is None)
+        self._quiet.close()
 
     def steps(self, record: Mapping[str, Any], in_metrics: bool = True) -> None:
         """Note means over some steps; their names get the prefix step/ in TensorBoard, at record["step"].
@@ -66,10 +77,10 @@ class RunLog:
         """
         if self.folder is None:
             return
-        self._scalars({f"step/{name}": record[name] for name in record.keys() - {"epoch", "step"}}, record["step"])
+        figures = {f"step/{name}": record[name] for name in record.keys() - {"epoch", "step"}}
+        self._scalars(figures, record["step"])
         if in_metrics:
-            self._metrics.write(to_json(record) + "\n")
-            self._metrics.flush()
+            self._metrics.write(partial(_add_line, record=record))
 
     def epoch(self, record: Mapping[str, Any], pictures: Mapping[str, Tensor] | None = None) -> None:
         """Note a validation, and the training since the one before: an epoch, where no val_interval is given.
@@ -80,26 +91,45 @@ class RunLog:
         """
         if self.folder is None:
             return
-        self._metrics.write(to_json(record) + "\n")
-        self._metrics.flush()
+        self._metrics.write(partial(_add_line, record=record))
         step = record["step"]
-        numbers = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "step"}
-        self._scalars(numbers, step)
+        figures = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "step"}
+        self._scalars(figures, step)
         for name, picture in (pictures or {}).items():
-            self._board.add_image(name, picture, step, dataformats="HW")
-        self._board.flush()
+            self._board.write(partial(_add_picture, name=name, picture=picture, step=step))
+        self._board.write(lambda board: board.flush())
         if self._trackers is not None:
             self._trackers.pictures(pictures or {}, step)
 
     def _scalars(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        self._board.write(partial(_add_scalars, figures=values, step=step))
         if self._trackers is not None:
             self._trackers.scalars(values, step)
 
     def bar(self, title: str, total: int, done: int = 0, delay: float = 0) -> tqdm | ProgressLine:
         """See `progress_bar`."""
         return progress_bar(title, total, done, delay, shown=self.folder is not None)
+
+
+def _board(folder: Path) -> SummaryWriter:
+    from torch.utils.tensorboard import SummaryWriter  # takes a tenth of a second
+
+    return SummaryWriter(str(folder))
+
+
+def _add_scalars(board: SummaryWriter, figures: Mapping[str, Any], step: int) -> None:
+    for name, value in figures.items():
+        board.add_scalar(name, value, step)
+
+
+def _add_picture(board: SummaryWriter, name: str, picture: Tensor, step: int) -> None:
+    board.add_image(name, picture, step, dataformats="HW")
+
+
+def _add_line(file: TextIO, record: Mapping[str, Any]) -> None:
+    Path(file.name).stat()  # an open file can be written to when it has been removed
+    file.write(to_json(record) + "\n")
+    file.flush()
 
 
 class ProgressLine:

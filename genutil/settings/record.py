@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from genutil.settings.section import Count, FilePath, Index, Section
+from genutil.settings.section import Count, FilePath, Index, Positive, Section
 
 
 class Record(Section):
@@ -21,6 +21,9 @@ class Record(Section):
     log_dir: FilePath = Field("./runs", description="folder of logs")
     checkpoint_interval: Count | None = Field(
         None, description="epochs between checkpoints that are kept beside last and best; none: no others"
+    )
+    checkpoint_minutes: Positive | None = Field(
+        None, description="minutes after which last.pt is written within an epoch too; none: where epochs end"
     )
     log_interval: Count | None = Field(
         None, description="steps between training losses in the log; none: those of validations alone"

@@ -190,22 +190,6 @@ def test_the_files_of_a_run(tmp_path: Path) -> None:
     assert checkpoints.read(tmp_path / "epoch_2.pt")["progress"]["epoch"] == 2
 
 
-def test_a_failed_write_keeps_the_checkpoint_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = make_training(tmp_path, recipe(num_epochs=1))
-    training.run()
-    before = (tmp_path / "last.pt").read_bytes()
-
-    def fill_up(contents, file) -> None:
-        file.write(b"PK half a checkpoint")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", fill_up)
-    with pytest.raises(UserError, match=r"Cannot write .*last\.pt: No space left on device"):
-        training.save("last")
-    assert (tmp_path / "last.pt").read_bytes() == before
-    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "best.pt", "snapshots"}
-
-
 class Explodes(SmallNet):
     """Its output is not finite from the given training step on."""
 
