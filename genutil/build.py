@@ -18,7 +18,8 @@ from data import Data, Loader
 from genutil import model_profiling
 from genutil.config import Experiment
 from genutil.errors import UserError
-from genutil.evaluation.batches import Doubled, First
+from genutil.evaluation.batches import First
+from genutil.evaluation.doubled import Doubled
 from genutil.saved import loading
 from genutil.saved.source import Source
 from genutil.saved.sources import Sources

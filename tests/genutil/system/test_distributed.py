@@ -164,6 +164,10 @@ def test_other_edges_in_another_process_are_told(two: dict) -> None:
     assert two["drift"].startswith("The processes no longer have the same edges after epoch 5 (in layers.1): ")
 
 
+def test_where_one_process_goes_on_all_do(two: dict) -> None:
+    assert two["start"] == ["last.pt", None]
+
+
 def test_a_mistake_in_one_process_ends_the_others_and_is_told_as_such() -> None:
     started = time.monotonic()
     with pytest.raises(UserError, match=r"^cat/7\.png cannot be read\.$"):
