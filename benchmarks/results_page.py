@@ -1,4 +1,4 @@
-"""Make docs/results.md, docs/many_machines.md and the headlines in README.md from measured and computed figures.
+"""Make the pages of GENERATED and the headlines in README.md from measured and computed figures.
 
     python benchmarks/results_page.py            write what is stale
     python benchmarks/results_page.py --check    write nothing; exit with status 1 where something is stale
@@ -33,7 +33,7 @@ NOTICE = "<!-- Made by benchmarks/results_page.py from docs/templates and measur
 HEADLINES = re.compile(r"(<!-- headlines[^>]*-->\n).*?(<!-- end of headlines -->)", re.DOTALL)
 
 TABLES = results_tables.TABLES | trained_tables.TABLES | machine_tables.TABLES
-GENERATED = ("results", "many_machines")
+GENERATED = ("results", "exporting", "many_machines")
 """The pages that are made whole, each from the template of its name."""
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {

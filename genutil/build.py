@@ -21,13 +21,15 @@ from genutil.errors import UserError
 from genutil.evaluation.batches import First
 from genutil.evaluation.doubled import Doubled
 from genutil.saved import loading
-from genutil.saved.source import Source
+from genutil.saved.source import OwnCheckpoint, Source
 from genutil.saved.sources import Sources
+from genutil.settings import resuming
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import reseed
 from genutil.training.averages import Average
 from genutil.training.optimizers import make_optimizer
 from genutil.training.progress import Progress
+from genutil.training.timetable import Timetable
 from models.wirings.graph import fix_graph, graphs
 from models.wirings.wire import wire
 
@@ -91,6 +93,9 @@ def build(
         experiment = graph_files.resolve(experiment, sources)
         for notice in graph_files.notices(experiment):
             say(notice)
+    saved = saved_experiment(experiment, sources)
+    if saved and experiment.resume:
+        resuming.check(experiment, saved, experiment.resume)
     network = build_network(experiment).to(device).train(experiment.trains)
     if experiment.precision == "64" and not experiment.profile:
         network.double()
@@ -109,11 +114,38 @@ def build(
             assert not isinstance(fabric, OneProcess)
             source = sources.open(experiment.resume)
             progress.restore(loading.resume(source, fabric, network, optimizer), experiment.resume)
+            _check_resumed(parts, saved, experiment.resume)
             if parts.average:
                 parts.average.restore(source.training_state().get("average"), experiment.resume)
         if experiment.profiles and fabric.global_rank == 0:
             profile(parts)  # so that what cannot be profiled at the end is told at the start
     return parts
+
+
+def saved_experiment(experiment: Experiment, sources: Sources) -> Experiment | None:
+    """The experiment of the checkpoint that is resumed; None where there is none, or where other code wrote it.
+
+    Raises:
+        UserError: its settings are damaged.
+    """
+    source = sources.open(experiment.resume) if experiment.resume else None
+    return Experiment.from_saved(source.settings(), {"evaluate": True}) if isinstance(source, OwnCheckpoint) else None
+
+
+def _check_resumed(parts: Parts, saved: Experiment | None, checkpoint: str) -> None:
+    """Raises UserError where the wirings cannot follow a new prune rate, or the progress is of other graphs."""
+    experiment, (_, _, progress) = parts.experiment, parts.of_training()
+    wired = dict(graphs(parts.network))
+    sizes = {name: graph.layout.possible for name, graph in wired.items()}
+    if progress.acting and {name: mask.numel() for name, mask in progress.acting.items()} != sizes:
+        raise UserError(f"{checkpoint} is damaged: the edges in its progress are not those of its network.")
+    if saved is None or saved.prune_rate == experiment.prune_rate:
+        return
+    steps = Timetable(experiment, progress).steps
+    if not all(graph.wiring.follows_rate(progress.updates, steps) for graph in wired.values()):
+        keeps = f"{experiment.wiring} keeps the edges that it has now"
+        why = keeps if progress.updates < steps else "training has no steps left"
+        raise resuming.refusal("prune_rate", experiment, saved, checkpoint, why)
 
 
 def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
@@ -184,6 +216,7 @@ def load_data(experiment: Experiment, fabric: Runtime, device: torch.device) -> 
             train_records=experiment.train_records,
             test_records=experiment.test_records,
             label_offset=experiment.label_offset,
+            max_image_pixels=experiment.max_image_pixels,
         )
     _check_classes(experiment, loaded.classes)
     if experiment.precision == "64":

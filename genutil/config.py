@@ -7,7 +7,9 @@ belong to one call of the runner on one machine and are never taken over from a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
@@ -57,6 +59,9 @@ RUN_KEYS = frozenset(_keys(RUN_SECTIONS))
 """The keys that a checkpoint keeps."""
 
 INVOCATION_KEYS = frozenset(_keys(INVOCATION_SECTIONS))
+
+PLACES = ("save_dir", "log_dir")
+"""Keys of folders that a run writes to; a checkpoint keeps them, and none is followed."""
 
 OTHER_WORDS = {
     "learning_rate": "lr",
@@ -146,10 +151,12 @@ class Experiment(Invocation, Machine, Record, Acceleration, Recipe, Images, Rule
         """Make the experiment of a checkpoint's settings, with other values for the keys of `overrides`.
 
         What belonged to the invocation that saved them is not taken over, and neither are options that the wiring does
-        not take. Raises UserError as `from_settings`.
+        not take, nor the places that it wrote to: a file from elsewhere chooses no folder here. Training goes on where
+        the checkpoint lies, if that is in a folder of the run's name. Raises UserError as `from_settings`.
         """
         overrides = rename_rule(overrides or {})
-        kept = {key: value for key, value in saved.items() if key not in INVOCATION_KEYS}
+        kept = {str(key): value for key, value in saved.items() if key not in (*INVOCATION_KEYS, *PLACES)}
+        kept |= _own_place(kept.get("name"), overrides.get("resume"))
         kept = rename_rule(dialect_before_options.translate(kept))
         origins = {key: f"{key} (in the checkpoint)" for key in kept} | {key: f"--{key}" for key in overrides}
         return cls.from_settings(merge([Layer(kept, tolerant=True), Layer(overrides)]), origins)
@@ -169,6 +176,16 @@ class Experiment(Invocation, Machine, Record, Acceleration, Recipe, Images, Rule
     def to_saved(self) -> dict[str, Any]:
         """What defines the run, for its checkpoints and as an app file; `from_saved` reads it back."""
         return {key: value for key, value in self.to_dict().items() if key in RUN_KEYS}
+
+
+def _own_place(name: Any, checkpoint: Any) -> dict[str, str]:
+    """The `save_dir` of a run by where its checkpoint lies; nothing where its folder has another name than the run."""
+    folder = Path(str(checkpoint or "")).expanduser().resolve().parent
+    depth = len(PurePath(str(name)).parts) if name else 0
+    own = PurePath(*folder.parts[-depth:]) if depth else None
+    if own is None or not re.fullmatch(re.escape(str(PurePath(str(name)))) + r"(-\d+)?", str(own)):
+        return {}
+    return {"save_dir": str(folder.parents[depth - 1])}
 
 
 def nearest_key(word: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from genutil.training.keeper import Keeper
 from genutil.training.progress import Meter, Progress
 from genutil.training.records import Records
 from genutil.training.schedules import LearningRate
+from genutil.training.snapshots import Snapshots
 from genutil.training.timetable import Timetable
 from genutil.training.wiring_watch import WiringWatch
 from models.wirings.wire import update_wirings
@@ -63,6 +64,7 @@ class Training:
         folder: for checkpoints; None in all processes but the first.
         settings: for checkpoints.
         say: prints a line, in the first process only.
+        images: what the data say of themselves, for checkpoints.
         average: of the weights, where they are averaged.
     """
 
@@ -80,6 +82,7 @@ class Training:
     folder: Path | None
     settings: dict[str, Any]
     say: Callable[[str], None]
+    images: Mapping[str, Any] = field(default_factory=dict)
     average: Average | None = None
 
     def __post_init__(self) -> None:
@@ -96,6 +99,7 @@ class Training:
             validated_on="test" if self.data.validation is None else "validation",
             measured=self.folder is not None,
         )
+        self.snapshots = Snapshots(self.folder, self.watch, self.timetable, self.experiment.snapshots, self.say)
         self.average_scores: Scores | None = None
         self.keeper = Keeper(self.folder, self._contents, self.say)
         self._saved_at = time.monotonic()
@@ -109,6 +113,7 @@ class Training:
             UserError: the loss is not finite, or last.pt cannot be written at the end.
         """
         scores = None
+        self.snapshots.look()
         try:
             while self.progress.epoch < self.timetable.epochs:
                 self.train(self.timetable.next_halt)
@@ -141,6 +146,7 @@ class Training:
                 reseed(self.experiment.seed, "step", progress.updates, self.fabric.global_rank)
                 self.meter.add(*self.update(batch, self.schedule.lr(progress.updates)), len(batch.labels))
                 progress.step += 1
+                self.snapshots.look()
                 look = progress.step % self._look_every == 0 or progress.step == halt
                 if look:
                     self.look()
@@ -216,7 +222,9 @@ class Training:
     def _contents(self) -> dict[str, Any]:
         saved = self.progress.to_saved()
         average = self.average.to_saved() if self.average else None
-        return checkpoints.contents(self.fabric, self.network, self.optimizer, saved, self.settings, average)
+        return checkpoints.contents(
+            self.fabric, self.network, self.optimizer, saved, self.settings, self.images, average
+        )
 
     def look(self) -> None:
         """Read the losses since the last look, and stop if one of them is not finite."""
