@@ -18,8 +18,7 @@ from data import Data, Loader
 from genutil import model_profiling
 from genutil.config import Experiment
 from genutil.errors import UserError
-from genutil.evaluation.batches import First
-from genutil.evaluation.doubled import Doubled
+from genutil.evaluation.batches import Doubled, First
 from genutil.saved import loading
 from genutil.saved.source import OwnCheckpoint, Source
 from genutil.saved.sources import Sources
@@ -213,6 +212,7 @@ def load_data(experiment: Experiment, fabric: Runtime, device: torch.device) -> 
             validation_share=experiment.validation_share,
             skip_unreadable=experiment.skip_unreadable,
             standardise=experiment.standardise,
+            decode_on_device=experiment.decode == "gpu",
             train_records=experiment.train_records,
             test_records=experiment.test_records,
             label_offset=experiment.label_offset,

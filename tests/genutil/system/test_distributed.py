@@ -81,6 +81,13 @@ def test_fabric_is_made_where_it_is_needed(settings: dict, alone: bool) -> None:
     assert isinstance(make_runtime(Experiment(resume="last.pt", **settings)), OneProcess) == alone
 
 
+@no_gpu
+@pytest.mark.parametrize("settings", [{}, {"evaluate": True, "resume": "last.pt"}, {"devices": 2}])
+def test_decoding_on_a_gpu_needs_one(settings: dict) -> None:
+    with pytest.raises(UserError, match="decode: gpu needs a GPU"):
+        make_runtime(Experiment(decode="gpu", **settings))
+
+
 @pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_NTASKS"])
 def test_fabric_is_made_for_processes_that_were_started_outside(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "1")
