@@ -39,6 +39,7 @@ from genutil.system.interruption import Interrupted, StopRequest, announce
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import chosen_algorithms
 from genutil.training.acceleration import accelerated
+from genutil.training.agreement import same_start
 from genutil.training.folders import Folders, claim
 from genutil.training.going_on import name_of, resolved
 from genutil.training.loop import Training
@@ -111,6 +112,7 @@ def work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str,
 
 
 def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str, Any]:
+    experiment = same_start(fabric, experiment)
     with first_here(fabric):
         parts = build(experiment, fabric, fabric.device, partial(say, fabric), sources)
     outcome = _outcome_of_checkpoint(parts, sources)

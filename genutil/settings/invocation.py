@@ -22,6 +22,9 @@ class Machine(Section):
     devices: Count = Field(1, description="processes on the CPU")
     num_nodes: Count = Field(1, description="machines")
     strategy: Literal["ddp", "dp"] = Field("ddp", description="DistributedDataParallel or DataParallel")
+    decode: Literal["cpu", "gpu"] = Field(
+        "cpu", description="what decodes the JPEG files of a folder; gpu: where torchvision can"
+    )
     threads: Count | None = Field(None, description="CPU threads; none: torch's own choice")
 
     @model_validator(mode="after")
