@@ -14,6 +14,7 @@ from torch import nn
 if TYPE_CHECKING:
     import networkx as nx
 
+    from models.networks.node_graphs import NodeGraph
     from models.sparse.graph import ChannelGraph
 
 
@@ -30,6 +31,15 @@ class HasChannelGraphs(Protocol):
 
     def channel_graphs(self) -> dict[str, ChannelGraph]:
         """The graphs by the names of the modules that they compute; "" is the network from the image to the logits."""
+        ...
+
+
+@runtime_checkable
+class HasNodeGraphs(Protocol):
+    """A network whose wiring lies between nodes that are more than channels."""
+
+    def node_graphs(self) -> dict[str, NodeGraph]:
+        """The graphs by the names of the modules that compute them, in the order of computation."""
         ...
 
 

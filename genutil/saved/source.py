@@ -70,6 +70,18 @@ class Source(ABC):
             UserError: the checkpoint is not ours.
         """
 
+    def images(self) -> dict[str, Any]:
+        """What the checkpoint says of the images (see `checkpoints`); nothing where it is older, or not ours."""
+        return {}
+
+    def averaged(self) -> Source:
+        """The same checkpoint with its averaged weights in the place of the others.
+
+        Raises:
+            UserError: it holds none.
+        """
+        raise UserError(f"{self} holds no averaged weights: it was trained without ema_decay.")
+
     def stage_graphs(self) -> list[str]:
         """The graphs of a randomly wired network, as `Experiment.stage_graphs`; none where the checkpoint has none."""
         return []
@@ -98,6 +110,14 @@ class OwnCheckpoint(Source):
 
     def training_state(self) -> dict[str, Any]:
         return self._contents
+
+    def images(self) -> dict[str, Any]:
+        return dict(self._contents.get("images", {}))
+
+    def averaged(self) -> Source:
+        if "average" not in self._contents:
+            return super().averaged()
+        return OwnCheckpoint(self._name, {**self._contents, "network": self._contents["average"]["network"]})
 
     def stage_graphs(self) -> list[str]:
         return list(self._contents["settings"].get("stage_graphs", []))

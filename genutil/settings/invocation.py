@@ -39,10 +39,15 @@ class Invocation(Section):
     """What to do"""
 
     resume: FilePath | None = Field(
-        None, description="checkpoint to go on from or to evaluate: a file, pretrained:<name> or keras:<prefix>"
+        None,
+        description="checkpoint to go on from or to evaluate: a file, pretrained:<name> or keras:<prefix>; "
+        "auto: the newest good one of the experiment's runs, and without one it starts anew",
     )
     init_from: FilePath | None = Field(
         None, description="checkpoint whose weights to start from; another number of classes is allowed"
+    )
+    averaged: bool = Field(
+        False, description="take the averaged weights (ema_decay) of the checkpoint that is evaluated or started from"
     )
     evaluate: bool = Field(False, description="evaluate and stop")
     profile: bool = Field(False, description="profile and stop")
@@ -79,6 +84,6 @@ class Invocation(Section):
             raise ValueError("results_dir keeps what the network itself reaches: leave out fast_eval")
         if self.results_dir and self.only_batches:
             raise ValueError("results_dir keeps whole trainings, and only_batches tries one out")
-        if self.resume and self.init_from:
+        if self.resume and self.resume != "auto" and self.init_from:
             raise ValueError("resume goes on with a run and init_from starts another: give one of them")
         return self

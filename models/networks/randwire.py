@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks import randwire_forms
+from models.networks.node_graphs import NodeGraph
 from models.networks.random_graphs import StageGraph, draw_stages, from_text, to_files
 from models.networks.randwire_regimes import Regime, make_regime, random_stages
 from models.networks.shared_states import NodeOrder, SharedStates, dropout
@@ -301,6 +302,10 @@ class RandWire(nn.Module):
     def image_size(self) -> int:
         """That the regime was published for: ImageNet's where the stem halves the images, else CIFAR's."""
         return 224 if self.regime.init_subsample else 32
+
+    def node_graphs(self) -> dict[str, NodeGraph]:
+        """As `models.networks.randwire_forms.stage_graphs`."""
+        return randwire_forms.stage_graphs(self)
 
     def node_graph(self) -> nx.DiGraph:
         """As `models.networks.randwire_forms.node_graph`."""

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.node_graphs import NodeGraph
 from models.sparse.graph import ChannelGraph, Edges, Level
 from models.sparse.layers import (
     convolution_level,
@@ -25,6 +26,18 @@ from models.sparse.layers import (
 
 if TYPE_CHECKING:
     from models.networks.randwire import RandomStage, RandWire
+
+
+def stage_graphs(network: RandWire) -> dict[str, NodeGraph]:
+    """The graph of each random stage by its module's name, with the weights of its edges."""
+    found = {}
+    for i, module in enumerate(network.stages):
+        stage = cast("RandomStage", module)
+        order = torch.tensor(stage.order, device=stage.at.device)
+        edges = torch.stack([order[stage.at[:, 1]], order[stage.at[:, 0]]], dim=1)
+        weight = stage.edge_weights().detach()
+        found[f"stages.{i}"] = NodeGraph(stage.graph.name or f"stage {i}", stage.graph.levels, edges, weight)
+    return found
 
 
 def acting_sources(stage: RandomStage) -> list[list[tuple[int, float]]]:
