@@ -22,7 +22,7 @@ RANDWIRE = {"model": "randwire", "channel_count": 8}
 KINDS: dict[str, dict[str, Any]] = {
     "static": {"model": "static", "layers": 3, **TINY},
     "discrete_time": {"model": "discrete_time", "layers": 3, **TINY},
-    "continuous_time": {"model": "continuous_time", "solver": "dopri5", **TINY},
+    "continuous_time": {"model": "continuous_time", "solver": "dopri5", "tolerance": 0.5, **TINY},
     "mobilenetv1_like": {"model": "mobilenetv1_like", "wiring": "dnw", "prune_rate": 0.6},
     "wired_resnet": {"model": "resnet", "depth": 8, "wiring": "dnw", "prune_rate": 0.8},
     "resnet": {"model": "resnet", "depth": 8},
