@@ -324,7 +324,7 @@ def _position(progress: Progress) -> str:
 
 
 def _command(experiment: Experiment, checkpoint: str) -> str:
-    """The command that resumes a run on the same machine: what belongs to the machine is not taken from a checkpoint."""
+    """The command that resumes a run on the same machine, with what is not taken from a checkpoint."""
     words = ["python", "runner.py", "--resume", checkpoint]
     fields = {**Machine.model_fields, "results_dir": Invocation.model_fields["results_dir"]}
     fields["log_dir"] = Record.model_fields["log_dir"]
