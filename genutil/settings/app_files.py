@@ -23,6 +23,8 @@ class App(NamedTuple):
     settings: dict[str, Any]
     origins: dict[str, str]
     """Of each key, the key and the file that states it, for messages."""
+    own: frozenset[str] = frozenset()
+    """The keys that the file states itself; none of a file of 2019, for it may have keys that nothing read."""
 
 
 def experiments(folder: Path = APPS) -> list[Path]:
@@ -106,7 +108,8 @@ def read(path: Path, folder: Path = APPS, document: int | None = None, over: Map
         # files that call the rule graph were written when options of other rules were passed over
         layers.append(Layer(today, tolerant=general or dialect_2019.is_of_2019(stated) or "graph" in stated))
         origins |= {dialect_2019.KEYS.get(key, key): f"{key} (in {_shown(source)})" for key in stated}
-    return App(merge([*layers, Layer(over or {})]), origins)
+    own = frozenset(layers[-1].stated) if not layers[-1].tolerant else frozenset()
+    return App(merge([*layers, Layer(over or {})]), origins, own)
 
 
 def _lineage(path: Path, folder: Path, document: int | None) -> Iterator[tuple[Path, dict[str, Any]]]:
