@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from genutil.cli import command_line, subcommands, usage
+from genutil.cli import command_line, notices, subcommands, usage
 from genutil.errors import UserError
 from genutil.saved.sources import Sources
 from genutil.system import waiting
@@ -36,6 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
         experiment = command_line.resolve(line, sources=sources)
         from genutil.run import run  # imports torch, which help and mistakes in settings do without
 
+        notices.tell(experiment, line)
         run(experiment, sources)
         return 0
     except UserError as mistake:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from genutil.cli import command_line
+from genutil.cli import command_line, notices
 from genutil.cli.command_line import CommandLine
 from genutil.config import Experiment
 from genutil.errors import UserError
@@ -120,6 +120,7 @@ def _read(line: CommandLine, document: int) -> SeriesEntry:
         experiment = command_line.resolve(line, document=document)
         entry.experiment = experiment.but(json=None) if line.settings.get("json") else experiment
         entry.name = experiment.name or entry.name
+        notices.tell(experiment, line, document)
     except UserError as mistake:
         _fail(entry, str(mistake))
     return entry

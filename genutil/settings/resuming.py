@@ -47,7 +47,10 @@ TABLE: dict[type[Section], tuple[Fate, dict[Fate, tuple[str, ...]]]] = {
     Wiring: (Fate.FIXED, {Fate.RATE: ("prune_rate",), Fate.BEGINNING: ("use_graph", "use_init")}),
     RuleOptions: (Fate.TRAINS, {Fate.BEGINNING: ("str_initial",)}),
     Images: (Fate.ACTS, {Fate.TRAINS: ("train_records", "augment", "validation_share")}),
-    Recipe: (Fate.TRAINS, {Fate.ACTS: ("precision",), Fate.BEGINNING: ("optimizer", "decay_norm_and_bias")}),
+    Recipe: (
+        Fate.TRAINS,
+        {Fate.ACTS: ("precision", "deterministic"), Fate.BEGINNING: ("optimizer", "decay_norm_and_bias")},
+    ),
     Acceleration: (Fate.TRAINS, {}),
     Record: (Fate.TRAINS, {Fate.ACTS: ("experiment",)}),
 }
