@@ -11,6 +11,7 @@ from torch import Tensor
 
 from data.augmentation import Augmentation, PadCropFlip, ResizedCropFlip
 from data.batches import Loader, Settings
+from data.image_files import MAX_IMAGE_PIXELS
 from data.memory import MemoryLoader
 from data.registry import SETS
 from data.sources import Images, ImageSet, MemoryImages, Request
@@ -76,6 +77,7 @@ def load(
     train_records: str | None = None,
     test_records: str | None = None,
     label_offset: int | None = None,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Data:
     """The data set `name`, from <data_dir>/<name>, for process `rank` of `world_size`.
 
@@ -87,13 +89,14 @@ def load(
     trusted without can run code. `standardise` normalises every image by its own mean and deviation. TFRecord files
     are read where <data_dir>/<name> holds them, or where `name` is records and `train_records` and `test_records` say
     which (a file, a folder, a pattern; relative to `data_dir` where there is no such path); `label_offset` is the
-    number that their labels count from.
+    number that their labels count from. Images of files with more than `max_image_pixels` are refused before they are
+    decoded.
 
     Raises FileNotFoundError where the data set is not there, ValueError where it is not as it should be or
     does not fit the arguments. Loaders raise ValueError at the first image that cannot be read.
     """
     directory = None if data_dir is None else Path(data_dir).expanduser()
-    given = train_records, test_records, label_offset
+    given = train_records, test_records, label_offset, max_image_pixels
     image_set = find(Request(name, directory, in_channels, download, verify, *given))
     normalisation = _normalisation(image_set, _channels(name, image_set, in_channels), mean, std)
     device = torch.device(device)

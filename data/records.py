@@ -6,7 +6,6 @@ channels]. Encoded: `image/encoded` JPEG or PNG, `image/class/label` int64 count
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -19,12 +18,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from data.augmentation import Augmentation, PadCropFlip, ResizedCropFlip
-from data.folders import MODES, PackedNames
+from data.decoding import MODES, decode
+from data.folders import PackedNames
+from data.image_files import MAX_IMAGE_PIXELS
 from data.record_files import HEAD, Frame, find_int, frames, parse, read_record
 from data.sources import Images, ImageSet, MemoryImages, Request, UnreadableImageError
 from data.statistics import IMAGENET
@@ -154,10 +153,14 @@ def _read_index(files: Sequence[Path]) -> Index:
 
 
 class RecordImages:
-    """A `Source`: the images of some record files, in their order; raw ones as they are where `channels` is 0."""
+    """A `Source`: the images of some record files, in their order; raw ones as they are where `channels` is 0.
 
-    def __init__(self, index: Index, channels: int, label_offset: int) -> None:
+    Encoded ones of more than `max_pixels` are not decoded.
+    """
+
+    def __init__(self, index: Index, channels: int, label_offset: int, max_pixels: int = MAX_IMAGE_PIXELS) -> None:
         self.channels = channels
+        self.max_pixels = max_pixels
         self.form = index.form
         self.labels = torch.from_numpy(index.label) - label_offset
         self._names = PackedNames([str(path) for path in index.files])
@@ -167,18 +170,16 @@ class RecordImages:
     def decode(self, index: int) -> Tensor:
         """uint8 [channels, height, width]; raises `UnreadableImageError`."""
         path, frame = self._names[int(self._file[index])], Frame(*self._frame[index].tolist())
+        image = f"{path}: the image at byte {frame.offset - HEAD}"
         try:
-            return self._pixels(parse(read_record(path, frame)))
-        except Exception as error:  # each of Pillow's formats has its own ways to fail
+            features = parse(read_record(path, frame))
+            if self.form == "raw":
+                return _channels(raw_pixels(features), self.channels)
+            encoded = features["image/encoded"]
+        except Exception as error:  # a record of others may hold anything
             told = str(error)
-            place = told if told.startswith(path) else f"{path}: the image at byte {frame.offset - HEAD} ({told})"
-            raise UnreadableImageError(place) from error
-
-    def _pixels(self, features: dict[str, Any]) -> Tensor:
-        if self.form == "raw":
-            return _channels(raw_pixels(features), self.channels)
-        with Image.open(io.BytesIO(features["image/encoded"])) as image:
-            return pil_to_tensor(image.convert(MODES[self.channels]))
+            raise UnreadableImageError(told if told.startswith(path) else f"{image} ({told})") from error
+        return decode(encoded, image, self.channels, self.max_pixels)
 
 
 def raw_pixels(features: dict[str, Any]) -> Tensor:
@@ -308,7 +309,7 @@ def _encoded(request: Request, indices: tuple[Index, Index], described: dict[str
     offset = 1 if request.label_offset is None else request.label_offset
     channels = request.in_channels or 3
     mean, std = IMAGENET if channels == 3 else IMAGENET.grey()
-    train, test = (RecordImages(index, channels, offset) for index in indices)
+    train, test = (RecordImages(index, channels, offset, request.max_image_pixels) for index in indices)
     return ImageSet(
         train=train,
         test=test,

@@ -174,6 +174,7 @@ def load_data(experiment: Experiment, fabric: Runtime, device: torch.device) -> 
             train_records=experiment.train_records,
             test_records=experiment.test_records,
             label_offset=experiment.label_offset,
+            max_image_pixels=experiment.max_image_pixels,
         )
     _check_classes(experiment, loaded.classes)
     return loaded if experiment.only_batches is None else _shortened(loaded, experiment.only_batches)
