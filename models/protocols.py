@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from torch import nn
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from models.sparse.graph import ChannelGraph
 
 
@@ -71,4 +74,16 @@ class HasFiles(Protocol):
 
     def files(self) -> Mapping[str, str]:
         """Texts by the relative paths of their files, with / between folders."""
+        ...
+
+
+@runtime_checkable
+class HasNodeGraphs(Protocol):
+    """A network whose wiring connects nodes that are more than channels."""
+
+    def node_graphs(self) -> Mapping[str, tuple[int, NDArray[np.int64]]]:
+        """Of each stage by its name, the number of its nodes and the edges [edges, 2] that act, from and to.
+
+        Edges lead to higher numbers.
+        """
         ...
