@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import shlex
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,11 +19,13 @@ from torch import nn
 
 from genutil.build import Parts, build, profile
 from genutil.config import Experiment, Invocation, Machine
+from genutil.errors import UserError
 from genutil.evaluation.batches import readable, watched
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports import results as results_files
-from genutil.reports.logs import RunLog, progress_bar
+from genutil.reports.logs import CHECKPOINTS, RunLog, progress_bar
 from genutil.reports.wiring_table import table_of_measures
+from genutil.saved import snapshots
 from genutil.saved.sources import Sources
 from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.conditions import machine
@@ -66,8 +70,8 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
         the test images, `images` and `images_per_second` of that, `checkpoint` (the file of those weights), `best`
         (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how many are `possible` and
         `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log` (folder), `result` (file
-        in `experiment.results_dir`) and `seconds`; None for what the run does not do.
-        They are written to `experiment.json_file` too.
+        in `experiment.results_dir`), `report` (the page's file) and `seconds`; None for what the run does not do. They
+        are written to `experiment.json_file` too.
 
     Raises:
         UserError: the experiment asks for something that cannot be. Nothing is written then, unless training had begun.
@@ -122,6 +126,7 @@ def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str
         "edges": None,
         "log": None,
         "result": None,
+        "report": None,
     }
     if experiment.trains:
         assert not isinstance(fabric, OneProcess)
@@ -144,6 +149,8 @@ def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str
         results["edges"] = _edges(parts.network)
         if experiment.results_dir:
             results["result"] = str(_write_result(fabric, parts, outcome or _outcome(parts, folders), results))
+        if experiment.trains and experiment.report and folders.checkpoints:
+            results["report"] = _write_report(folders.checkpoints)
         print(_summary(parts, results))
     return results
 
@@ -169,6 +176,18 @@ def _write_result(fabric: Runtime, parts: Parts, outcome: Outcome, results: dict
     assert experiment.results_dir is not None
     result = outcome.result(fabric, parts.network, parts.data, results, results["profile"], results["edges"])
     return results_files.write(Path(experiment.results_dir), result)
+
+
+def _write_report(folder: Path) -> str | None:
+    """Make the page of a run that is over. A fault in it, which is told, must not take the run's results with it."""
+    from genutil.run_report import write_report  # imports matplotlib
+
+    try:
+        return str(write_report(folder))
+    except Exception as error:
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}."
+        print(f"There is no report: {told} Try: python runner.py report {folder}", file=sys.stderr)
+        return None
 
 
 class Folders(NamedTuple):
@@ -264,6 +283,9 @@ def _summary(parts: Parts, results: dict[str, Any]) -> str:
     for name in ("checkpoint", "log", "result"):
         if results[name]:
             lines.append(f"{name}: {results[name]}")
+    if results["report"]:
+        page = Path(results["report"])
+        lines.append(f"report: {page} (in any browser: {page.resolve().as_uri()})")
     return "\n".join(lines)
 
 
@@ -294,8 +316,12 @@ def _claim_folders(parts: Parts, sources: Sources) -> Folders:
     name = _name(experiment)
     _, _, progress = parts.of_training()
     folder = _folder_to_go_on_in(experiment, progress, sources) or claim_folder(Path(experiment.save_dir), name)
+    if experiment.resume:
+        snapshots.carry_over(Path(experiment.resume).parent, folder, progress.updates)
     write_text(folder / "settings.yml", yaml.safe_dump(experiment.to_saved(), sort_keys=False))
-    return Folders(folder, claim_log_folder(Path(experiment.log_dir), name))
+    logs = claim_log_folder(Path(experiment.log_dir), name)
+    write_text(logs / CHECKPOINTS, os.path.relpath(folder, logs) + "\n")
+    return Folders(folder, logs)
 
 
 def _folder_to_go_on_in(experiment: Experiment, progress: Progress, sources: Sources) -> Path | None:

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from torch import nn
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from models.networks.node_graphs import NodeGraph
     from models.sparse.graph import ChannelGraph
 
 
@@ -31,6 +29,15 @@ class HasChannelGraphs(Protocol):
 
     def channel_graphs(self) -> dict[str, ChannelGraph]:
         """The graphs by the names of the modules that they compute; "" is the network from the image to the logits."""
+        ...
+
+
+@runtime_checkable
+class HasNodeGraphs(Protocol):
+    """A network whose wiring lies between nodes that are more than channels."""
+
+    def node_graphs(self) -> dict[str, NodeGraph]:
+        """The graphs by the names of the modules that compute them, in the order of computation."""
         ...
 
 
@@ -74,16 +81,4 @@ class HasFiles(Protocol):
 
     def files(self) -> Mapping[str, str]:
         """Texts by the relative paths of their files, with / between folders."""
-        ...
-
-
-@runtime_checkable
-class HasNodeGraphs(Protocol):
-    """A network whose wiring connects nodes that are more than channels."""
-
-    def node_graphs(self) -> Mapping[str, tuple[int, NDArray[np.int64]]]:
-        """Of each stage by its name, the number of its nodes and the edges [edges, 2] that act, from and to.
-
-        Edges lead to higher numbers.
-        """
         ...

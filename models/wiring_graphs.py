@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from models.inspection import evaluating
+from models.networks.node_graphs import NodeGraph
 from models.protocols import HasNodeGraphs
 from models.sparse.from_network import channel_graphs
 from models.sparse.graph import ChannelGraph
@@ -57,7 +59,8 @@ def wiring_graphs(network: nn.Module, parts: Mapping[str, ChannelGraph] | None =
         parts: the network's channel graphs, where they have been made.
     """
     if isinstance(network, HasNodeGraphs):
-        found = {name: WiringGraph.acyclic(*graph) for name, graph in network.node_graphs().items()}
+        with evaluating(network):
+            found = {name: _of_nodes(graph) for name, graph in network.node_graphs().items()}
         return {"": _union(list(found.values())), **found}
     parts = channel_graphs(network) if parts is None else parts
     wired = {name: graph for name, graph in parts.items() if graph.kept} or parts
@@ -67,6 +70,11 @@ def wiring_graphs(network: nn.Module, parts: Mapping[str, ChannelGraph] | None =
     (graph,) = wired.values()
     stages = [] if len(graph.kept) < 2 else list(graph.kept)
     return {"": _of_channels(graph), **{stage: _of_channels(graph, stage) for stage in stages}}
+
+
+def _of_nodes(graph: NodeGraph) -> WiringGraph:
+    acting = graph.edges[graph.weight != 0]
+    return WiringGraph.acyclic(sum(map(len, graph.levels)), acting.cpu().numpy())
 
 
 def _union(graphs: Sequence[WiringGraph]) -> WiringGraph:

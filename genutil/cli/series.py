@@ -78,9 +78,10 @@ def check(experiment: Experiment) -> None:
     """
     if experiment.skip_error_test or experiment.resume or not experiment.trains:
         return
+    nothing = {"json": None, "picture": None, "results_dir": None, "report": False, "snapshots": 0}
     few = {"only_batches": CHECKED_BATCHES, "num_steps": CHECKED_BATCHES, "val_interval": None}
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        run(experiment.but(save_dir=folder, log_dir=folder, json=None, picture=None, results_dir=None, **few))
+        run(experiment.but(save_dir=folder, log_dir=folder, **nothing, **few))
 
 
 def table(entries: list[SeriesEntry]) -> str:

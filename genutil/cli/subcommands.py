@@ -63,6 +63,7 @@ SUBCOMMANDS = {
         "<checkpoint> <files or folder>",
         "the most probable classes of images",
     ),
+    "report": Subcommand("genutil.cli.report:report", "RUN_DIR", "make the page of a run"),
     "records": Subcommand("genutil.cli.commands:records", "--help", "write TFRecord files"),
 }
 

@@ -1,9 +1,10 @@
-"""What a person watches and a program reads back: a progress bar, TensorBoard, and metrics.jsonl."""
+"""What a person watches and a program reads back: progress, TensorBoard, and metrics.jsonl."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,8 @@ from genutil.errors import UserError
 from genutil.system.files import to_json
 
 METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints.txt"
+"""Beside the metrics, the file that names the folder of the run's checkpoints, seen from the folder of the log."""
 PICTURE_SIZE = 512
 """Pixels of the longer side of an adjacency's picture, at most."""
 
@@ -81,13 +84,41 @@ class RunLog:
             self._board.add_image(name, picture, step, dataformats="HW")
         self._board.flush()
 
-    def bar(self, title: str, total: int, done: int = 0, delay: float = 0) -> tqdm:
+    def bar(self, title: str, total: int, done: int = 0, delay: float = 0) -> tqdm | ProgressLine:
         """See `progress_bar`."""
         return progress_bar(title, total, done, delay, shown=self.folder is not None)
 
 
-def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown: bool = True) -> tqdm:
-    """A progress bar on standard error, with the time left; where that is no terminal, rarely drawn and then left.
+class ProgressLine:
+    """Stands for a progress bar where nobody watches: one line on standard error when it ends.
+
+    Args: see `progress_bar`. What ends within the delay is not told.
+    """
+
+    def __init__(self, title: str, total: int, done: int, delay: float) -> None:
+        self.title, self.total, self.done, self.delay = title, total, done, delay
+        self._figures = ""
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        seconds = time.monotonic() - self._started
+        if seconds >= self.delay:
+            figures = f", {self._figures}" if self._figures else ""
+            took = timedelta(seconds=round(seconds))
+            print(f"{self.title}: {self.done}/{self.total} in {took}{figures}", file=sys.stderr, flush=True)
+
+    def update(self, steps: int = 1) -> None:
+        self.done += steps
+
+    def set_postfix_str(self, figures: str, refresh: bool = False) -> None:
+        self._figures = figures
+
+
+def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown: bool = True) -> tqdm | ProgressLine:
+    """A progress bar on standard error, with the time left; where that is no terminal, one line at its end.
 
     Args:
         title: stands before it.
@@ -96,17 +127,18 @@ def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown:
         delay: seconds before it is drawn at all.
         shown: false for none.
     """
-    terminal = sys.stderr.isatty()
+    if shown and not sys.stderr.isatty():
+        return ProgressLine(title, total, done, delay)
     return tqdm(
         desc=title,
         total=total,
         initial=done,
         file=sys.stderr,
-        leave=not terminal,
+        leave=False,
         dynamic_ncols=True,
         disable=not shown,
         delay=delay,
-        mininterval=0.2 if terminal else 10,
+        mininterval=0.2,
     )
 
 

@@ -27,6 +27,7 @@ from genutil.system.randomness import reseed
 from genutil.training.progress import Meter, Progress
 from genutil.training.records import Records
 from genutil.training.schedules import LearningRate
+from genutil.training.snapshots import Snapshots
 from genutil.training.timetable import Timetable
 from genutil.training.wiring_watch import WiringWatch
 from models.wirings.wire import update_wirings
@@ -93,6 +94,7 @@ class Training:
             validated_on="test" if self.data.validation is None else "validation",
             measured=self.folder is not None,
         )
+        self.snapshots = Snapshots(self.folder, self.watch, self.timetable, self.experiment.snapshots, self.say)
         self._look_every = 1 if self.fabric.device.type == "cpu" else LOOK_EVERY
 
     def run(self) -> Scores | None:
@@ -103,6 +105,7 @@ class Training:
             UserError: the loss is not finite, or a checkpoint cannot be written.
         """
         scores = None
+        self.snapshots.look()
         try:
             while self.progress.epoch < self.timetable.epochs:
                 self.train(self.timetable.next_halt)
@@ -131,6 +134,7 @@ class Training:
                 reseed(self.experiment.seed, "step", progress.updates, self.fabric.global_rank)
                 self.meter.add(*self.update(batch, self.schedule.lr(progress.updates)), len(batch.labels))
                 progress.step += 1
+                self.snapshots.look()
                 if progress.step % self._look_every == 0 or progress.step == halt:
                     self.look()
                     bar.set_postfix_str(self.meter.summary(self.fabric.world_size), refresh=False)

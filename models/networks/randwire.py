@@ -7,12 +7,11 @@ from functools import partial, reduce
 from itertools import pairwise
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.networks.node_graphs import NodeGraph
 from models.networks.random_graphs import StageGraph, draw_stages, from_text, to_files
 from models.networks.randwire_regimes import Regime, make_regime, random_stages
 from models.networks.shared_states import NodeOrder, SharedStates, dropout
@@ -142,13 +141,6 @@ class RandomStage(nn.Module):
         if self.edge_weight is None:
             return ones
         return ones.masked_scatter(~self.single, torch.sigmoid(self.edge_weight))
-
-    def acting(self) -> tuple[int, NDArray[np.int64]]:
-        """The number of nodes, and the edges that act, int64 [edges, 2]: from, to."""
-        if not hasattr(self, "wired"):
-            return self.graph.nodes, np.array(self.graph.edges, dtype=np.int64).reshape(-1, 2)
-        to, start = (self.wired.matrix() != 0).nonzero(as_tuple=True)
-        return self.graph.nodes, torch.stack([start, to], dim=1).cpu().numpy()
 
     def _weight_matrix(self, batch: int) -> Tensor:
         """[1 or batch, to slot, from slot], edges dropped for each image where the regime says so.
@@ -308,10 +300,16 @@ class RandWire(nn.Module):
         """That the regime was published for: ImageNet's where the stem halves the images, else CIFAR's."""
         return 224 if self.regime.init_subsample else 32
 
-    def node_graphs(self) -> dict[str, tuple[int, NDArray[np.int64]]]:
-        """The nodes and the acting edges of each random stage, as `stages.0`."""
-        stages = self.stages.named_children()
-        return {f"stages.{name}": stage.acting() for name, stage in stages if isinstance(stage, RandomStage)}
+    def node_graphs(self) -> dict[str, NodeGraph]:
+        """The graph of each random stage, with the weights of its edges."""
+        found = {}
+        for i, stage in enumerate(self.stages):
+            assert isinstance(stage, RandomStage)
+            order = torch.tensor(stage.order, device=stage.at.device)
+            edges = torch.stack([order[stage.at[:, 1]], order[stage.at[:, 0]]], dim=1)
+            weight = stage.edge_weights().detach()
+            found[f"stages.{i}"] = NodeGraph(stage.graph.name or f"stage {i}", stage.graph.levels, edges, weight)
+        return found
 
     def files(self) -> dict[str, str]:
         """The graphs of the stages as adjacency lists: graphs/dag_0.txt, graphs/dag_1.txt, ...."""
