@@ -58,6 +58,7 @@ SUBCOMMANDS = {
         "draw and write the graphs of random stages",
         takes_settings=True,
     ),
+    "compare": Subcommand("genutil.cli.compare:compare", "RUN_DIR...", "a table and a page of several runs"),
     "predict": Subcommand(
         "genutil.cli.predict:predict",
         "<checkpoint> <files or folder>",
