@@ -31,7 +31,7 @@ def read_runs(places: Iterable[Path], latency: bool = False) -> list[ComparedRun
     for place in places:
         for run in _runs_in(place):
             if run.resolve() not in found:
-                found[run.resolve()] = _of_result(run) if run.is_file() else _of_folder(run, latency)
+                found[run.resolve()] = of_result(run) if run.is_file() else _of_folder(run, latency)
     return list(found.values())
 
 
@@ -56,7 +56,8 @@ def _is_result(path: Path) -> bool:
     return True
 
 
-def _of_result(path: Path) -> ComparedRun:
+def of_result(path: Path) -> ComparedRun:
+    """The run of a file of results. Raises UserError where it is none."""
     found = results.read(path)
     last, best, settings = found.get("last") or {}, found.get("best") or {}, found["settings"]
     figures = figures_of(found.get("profile"), found.get("edges"), settings)

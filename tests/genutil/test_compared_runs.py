@@ -1,4 +1,4 @@
-"""`runner.py compare` on real runs."""
+"""Real runs, read to be compared, and `runner.py compare` on them."""
 
 from __future__ import annotations
 
