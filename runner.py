@@ -32,6 +32,10 @@ def main(words: Sequence[str] | None = None) -> int:
             from genutil.cli.series import run_series
 
             return run_series(line)
+        if command_line.is_sweep(line):
+            from genutil.cli.sweep import run_sweep
+
+            return run_sweep(line)
         sources = Sources()
         experiment = command_line.resolve(line, sources=sources)
         from genutil.run import run  # imports torch, which help and mistakes in settings do without

@@ -21,6 +21,7 @@ from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports import results as results_files
 from genutil.reports import trackers
 from genutil.reports.logs import RunLog, progress_bar
+from genutil.reports.wiring_table import table_of_measures
 from genutil.saved.sources import Sources
 from genutil.settings.record import Record
 from genutil.system import jobs
@@ -49,6 +50,7 @@ from genutil.training.schedules import make_schedule
 from genutil.training.timetable import Timetable
 from genutil.training.wiring_watch import WiringWatch
 from models.inspection import evaluating
+from models.measures import measures_of
 from models.protocols import HasFiles
 from models.wirings.rules import graphs
 from models.wirings.scheduled import STR
@@ -65,10 +67,11 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
         sources: its checkpoints, where some of them were opened for its settings.
 
     Returns:
-        `settings`, `profile` (with `parameters` and `multiply_adds`), `micronet` (where asked for: counts and scores of
-        that challenge), `top1`, `top5` (percent), `loss` (nats) of the weights that the run ends with on the test
-        images, `images` and `images_per_second` of that, `non_finite` (those of them whose logits are not finite),
-        `average` (`top1`, `top5`, `loss` of the averaged weights), `checkpoint` (the file of those weights), `best`
+        `settings`, `profile` (with `parameters` and `multiply_adds`, and of a `wiring` its measures, see
+        `models.measures.measures_of`), `micronet` (where asked for: counts and scores of that challenge), `top1`,
+        `top5` (percent), `loss` (nats) of the weights that the run ends with on the test images, `images` and
+        `images_per_second` of that, `non_finite` (those of them whose logits are not finite), `average` (`top1`,
+        `top5`, `loss` of the averaged weights), `checkpoint` (the file of those weights), `best`
         (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how many are `possible` and
         `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log` (folder), `result` (file
         in `experiment.results_dir`), `report` (the page's file) and `seconds`; None for what the run does not do. They
@@ -155,7 +158,10 @@ def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Fo
         if experiment.profiles:
             costs = profile(parts)
             print(costs)
-            results["profile"] = costs.to_dict()
+            wiring = measures_of(parts.network)
+            if wiring and experiment.profile:
+                print(table_of_measures(wiring))
+            results["profile"] = costs.to_dict() | {"wiring": wiring}
             if experiment.micronet:
                 results["micronet"] = _micronet(parts)
         if experiment.picture:

@@ -124,6 +124,18 @@ def _open(folder: Path) -> _Run:
     return _Run(folder, checkpoint, experiment, saved, network.eval())
 
 
+def open_run(place: Path) -> _Run:
+    """A run by the folder of its checkpoints or of its log, with the network of its furthest checkpoint.
+
+    Raises:
+        UserError: the folder is none of a run, its checkpoints are gone, or the furthest is damaged.
+    """
+    folder = _checkpoints_of(place)
+    if folder is None:
+        raise UserError(f"The checkpoints of {place} are gone.")
+    return _open(folder)
+
+
 def _of_checkpoints(folder: Path) -> Content:
     run = _open(folder)
     experiment, network, progress = run.experiment, run.network, run.progress

@@ -16,6 +16,9 @@ APPS = Path(__file__).resolve().parents[2] / "apps"
 TEXTS = frozenset(key for key, field in KEYS.items() if is_text(field)) | {"base", "graph"}
 """Keys whose values are text."""
 
+SWEEP = "sweep"
+"""The word of an app file that is no key: under it stand keys with lists of values, a grid of experiments."""
+
 
 class App(NamedTuple):
     """What an app file and its bases state."""
@@ -84,6 +87,23 @@ def count(path: Path) -> int:
     return len(_load(path))
 
 
+def sweep(path: Path) -> dict[str, list[Any]]:
+    """The values of each key that a file sweeps over; nothing where it sweeps over none. Its bases are not asked.
+
+    Raises UserError where the file cannot be read, holds several experiments, or its `sweep` is no such mapping.
+    """
+    documents = _load(path)
+    swept = [stated for stated in documents if isinstance(stated, dict) and stated.get(SWEEP) is not None]
+    if not swept:
+        return {}
+    if len(documents) > 1:
+        raise UserError(f"{_shown(path)} holds {len(documents)} experiments; sweep belongs in a file of a single one.")
+    grid = swept[0][SWEEP]
+    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+        raise UserError(f"sweep in {_shown(path)} must be keys with lists of values, as lr: [0.1, 0.2].")
+    return {str(key).replace("-", "_"): values for key, values in grid.items()}
+
+
 def read(path: Path, folder: Path = APPS, document: int | None = None, over: Mapping[str, Any] | None = None) -> App:
     """What an app file, or a document of it (counted from 0), states, over what its bases do.
 
@@ -123,7 +143,7 @@ def _lineage(path: Path, folder: Path, document: int | None) -> Iterator[tuple[P
         following = _base(stated, current, folder)
         if following and following.resolve() in seen:
             raise UserError(f"{_shown(current)} has {_shown(following)} as its base, which inherits from it in turn.")
-        yield current, {key: value for key, value in stated.items() if key != "base"}
+        yield current, {key: value for key, value in stated.items() if key not in ("base", SWEEP)}
 
 
 def _base(stated: dict[str, Any], path: Path, folder: Path) -> Path | None:

@@ -68,6 +68,12 @@ class Invocation(Section):
     results_dir: FilePath | None = Field(
         None, description="folder for a JSON file of a finished training; with evaluate, of the one that resume names"
     )
+    seeds: list[Index] | None = Field(
+        None, description="train once with each of these seeds, and give means and standard deviations"
+    )
+    index: list[Index] | None = Field(
+        None, description="of the runs of seeds and sweep, counted from 0, train these alone; none: the SLURM array's"
+    )
     skip_error_test: bool = Field(
         False, description="of several experiments in a file: train without a quick run first"
     )
