@@ -88,6 +88,8 @@ def build(
             say(notice)
     network = build_network(experiment).to(device).train(experiment.trains)
     _load_weights(experiment, sources, network, say)
+    if checkpoint and (told := sources.open(checkpoint).understood(network)):
+        say(told)
     parts = Parts(experiment, network)
     if experiment.profile:
         return parts

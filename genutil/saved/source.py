@@ -67,6 +67,14 @@ class Source(ABC):
             UserError: the checkpoint is not ours.
         """
 
+    def understood(self, network: nn.Module) -> str | None:
+        """What was understood of a foreign file whose weights fit a network, as a sentence; None where nothing had to.
+
+        Raises:
+            UserError: as `weights`.
+        """
+        return None
+
     def stage_graphs(self) -> list[str]:
         """The graphs of a randomly wired network, as `Experiment.stage_graphs`; none where the checkpoint has none."""
         return []
@@ -124,6 +132,10 @@ class ForeignSource(Source):
     def weights(self, network: nn.Module) -> dict[str, Any]:
         with _as_user_error():
             return self._checkpoint.weights(network)
+
+    def understood(self, network: nn.Module) -> str | None:
+        with _as_user_error():
+            return self._checkpoint.understood(network)
 
     def training_state(self) -> dict[str, Any]:
         raise checkpoints.not_ours(self._name)
