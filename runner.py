@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from genutil.cli import command_line, usage
+from genutil.cli import command_line, subcommands, usage
 from genutil.errors import UserError
 from genutil.saved.sources import Sources
 from genutil.system import waiting
@@ -15,17 +15,14 @@ from genutil.system import waiting
 def main(words: Sequence[str] | None = None) -> int:
     """Do what the words of a command line ask for, those of this process where none are given; the exit status.
 
-    0: done. 2: a mistake of the user, told on standard error, or a failure in one of several experiments. 130:
-    interrupted. 141: nobody reads the output any more.
+    0: done. 1: done, but for files that `predict` had to leave out. 2: a mistake of the user, told on standard error,
+    or a failure in one of several experiments. 130: interrupted. 141: nobody reads the output any more.
     """
     words = sys.argv[1:] if words is None else words
     waiting.sleep_soon()
     try:
-        if words and words[0] in command_line.COMMANDS:
-            from genutil.cli import commands  # imports torch, which help and mistakes in settings do without
-
-            commands.execute(words[0], words[1:])
-            return 0
+        if words and words[0] in subcommands.SUBCOMMANDS:
+            return subcommands.execute(words[0], words[1:])
         line = command_line.parse(words)
         if line.help:
             details = [usage.data_sets(), usage.all_keys()] if words else []

@@ -25,7 +25,11 @@ VALIDATION_SEED = 2019
 
 @dataclass(frozen=True)
 class Data:
-    """A data set ready for one process: loaders and what the images are. mean and std are of each channel."""
+    """A data set ready for one process: loaders and what the images are. mean and std are of each channel.
+
+    Attributes:
+        whole_images: evaluation sees whole images; else their centres, as of photographs (`data.files.Preparation`).
+    """
 
     train: Loader
     validation: Loader | None
@@ -33,6 +37,7 @@ class Data:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    whole_images: bool = True
 
     @property
     def classes(self) -> int:
@@ -129,6 +134,7 @@ class Loaders:
             class_names=tuple(images.class_names),
             mean=normalisation.mean,
             std=normalisation.std,
+            whole_images=isinstance(images.test, MemoryImages),
         )
 
     def training(self, indices: Tensor, augment: bool) -> Loader:

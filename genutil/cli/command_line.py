@@ -19,8 +19,6 @@ SWITCH_WORDS = {
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
 NAMES = (*KEYS, *dialect_2019.KEYS)
-COMMANDS = ("graphs", "records")
-"""First words that ask for something else than a run; `genutil.cli.commands` does it."""
 
 
 @dataclass
@@ -80,6 +78,8 @@ def resolve(
         settings = {"name": name, "experiment": name, **app.settings}
         origins = app.origins | {dialect_2019.KEYS.get(key, key): f"--{key}" for key in line.settings}
         experiment = Experiment.from_settings(_with_data_dir(settings, environment), origins)
+    elif given.get("resume") == "auto":
+        raise UserError("--resume auto needs an experiment, app:<name>, whose newest checkpoint is looked for.")
     elif given.get("resume"):
         saved = (sources or Sources()).open(given["resume"]).settings()
         experiment = Experiment.from_saved(saved, _with_data_dir(given, environment))

@@ -14,16 +14,17 @@ from pathlib import Path
 import pytest
 
 import runner
-from genutil.cli import command_line
+from genutil.cli import command_line, subcommands
 from genutil.errors import UserError
 from tests.docs.pages import PAGES, ROOT, Block, all_blocks, inline_commands
 
 ATTRIBUTES = {
     "bash": {"run", "slow", "after", "needs", "recipe"},
-    "python": {"run", "slow", "fragment", "file"},
+    "python": {"run", "slow", "after", "fragment", "file"},
     "yaml": {"app", "file"},
     "diff": set(),
     "text": set(),
+    "c": set(),
 }
 BLOCKS = all_blocks()
 
@@ -68,6 +69,8 @@ def check(command: str, trained: Path, folder: Path, monkeypatch: pytest.MonkeyP
         assert runner.main(words) == 0, command
     elif words[:1] == ["graphs"]:
         assert runner.main(words) == 0, command  # drawing takes no time
+    elif words and words[0] in subcommands.SUBCOMMANDS:
+        subcommands.parse(words[0], words[1:])
     else:
         resolve(words)
 
@@ -142,8 +145,10 @@ def test_commands_run(block: Block, trained, workplace):
 
 
 @pytest.mark.parametrize("block", chosen("python", "run"))
-def test_python_runs(block: Block, tmp_path, monkeypatch):
+def test_python_runs(block: Block, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if block.attributes.get("after") == "quickstart":
+        shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
     exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})
 
 
