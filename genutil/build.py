@@ -99,6 +99,8 @@ def build(
     if experiment.precision == "64" and not experiment.profile:
         network.double()
     _load_weights(experiment, sources, network, say)
+    if checkpoint and (told := sources.open(checkpoint).understood(network)):
+        say(told)
     parts = Parts(experiment, network)
     if experiment.profile:
         return parts
