@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,20 +17,25 @@ import models
 from data import Data, Loader
 from genutil import model_profiling
 from genutil.config import Experiment
-from genutil.errors import UserError
+from genutil.errors import UserError, shortened
 from genutil.evaluation.batches import Doubled, First
 from genutil.saved import loading
 from genutil.saved.source import OwnCheckpoint, Source
 from genutil.saved.sources import Sources
 from genutil.settings import resuming
+from genutil.system.memory import available, bounded, is_out_of_memory
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import reseed
 from genutil.training.averages import Average
 from genutil.training.optimizers import make_optimizer
 from genutil.training.progress import Progress
 from genutil.training.timetable import Timetable
+from models.inspection import evaluating
 from models.wirings.graph import fix_graph, graphs
 from models.wirings.wire import wire
+
+WIDE = 16
+"""Factor on the widths from which a network is measured before it is built."""
 
 
 @dataclass
@@ -118,6 +123,7 @@ def build(
             _check_resumed(parts, saved, experiment.resume)
             if parts.average:
                 parts.average.restore(source.training_state().get("average"), experiment.resume)
+        _check_batch_norms(parts, fabric.world_size)
         if experiment.profiles and fabric.global_rank == 0:
             profile(parts)  # so that what cannot be profiled at the end is told at the start
     return parts
@@ -166,11 +172,14 @@ def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
     values = {**settings, "classes": experiment.output_size, **changes}
     arguments = {name: values[name] for name in known if name in values}
     wires_itself = "wiring" in known
+    _check_size(experiment, arguments)
     reseed(experiment.seed, "initial weights")
-    with _as_user_error():
+    with _as_user_error("The network cannot be built"), bounded():
         if wires_itself:
             return models.build_network(experiment.model, **arguments, **experiment.rule_options)
         network = models.build_network(experiment.model, **arguments)
+        if any(0 in weight.shape for weight in network.parameters()):
+            raise ValueError(f"{experiment.model} would have layers without channels: width_mult is too small")
         if experiment.wiring != "complete":
             wire(
                 network,
@@ -181,6 +190,48 @@ def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
                 **experiment.rule_options,
             )
         return network
+
+
+def _check_size(experiment: Experiment, arguments: Mapping[str, Any]) -> None:
+    """Raises UserError where a network far wider than any would not fit into memory, before its weights are drawn."""
+    free = available()
+    widths = experiment.width_mult > WIDE or experiment.cardinality * experiment.base_width > WIDE * 512
+    if not widths or free is None:
+        return
+    try:
+        with torch.device("meta"):
+            network = models.build_network(experiment.model, **arguments)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError):  # told where it is built
+        return
+    needed = sum(weight.numel() * weight.element_size() for weight in network.parameters())
+    if needed > free:
+        raise UserError(
+            f"{experiment.model} would have {needed / 1e9:,.0f} GB of weights, which is more memory than there is."
+        )
+
+
+def _check_batch_norms(parts: Parts, processes: int) -> None:
+    """Raises UserError where a training batch gives a batch norm a single value a channel, which has no variance."""
+    experiment = parts.experiment
+    if experiment.batch_size // processes != 1:  # a last, smaller batch is never that small
+        return
+    norms = [module for module in parts.network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    planes: list[int] = []
+    hooks = [norm.register_forward_pre_hook(lambda _, given: planes.append(given[0][0, 0].numel())) for norm in norms]
+    try:
+        size = experiment.image_size
+        with evaluating(parts.network), _as_user_error("The network cannot be tried out"), torch.no_grad():
+            parts.network(
+                torch.zeros(1, experiment.in_channels, size, size, device=next(parts.network.parameters()).device)
+            )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if 1 in planes:
+        raise UserError(
+            f"A batch of one image gives a batch norm of {experiment.model} a single value a channel at {size} pixels: "
+            f"choose another batch_size than {experiment.batch_size}, so that each batch has two images at least."
+        )
 
 
 def load_data(experiment: Experiment, fabric: Runtime, device: torch.device) -> Data:
@@ -251,7 +302,8 @@ def profile(parts: Parts) -> model_profiling.Profile:
         UserError: the images are too small for it.
     """
     experiment = parts.experiment
-    with _as_user_error():
+    size = f"{experiment.model} cannot compute images of {experiment.image_size} x {experiment.image_size} pixels"
+    with _as_user_error(size), bounded() if _on_cpu(parts.network) else nullcontext():
         return model_profiling.profile(parts.network, experiment.image_size, experiment.in_channels)
 
 
@@ -289,10 +341,25 @@ def _plain(values: Any) -> list[float] | None:
     return None if values is None else [float(value) for value in values]
 
 
+def _on_cpu(network: nn.Module) -> bool:
+    return all(weight.device.type == "cpu" for weight in network.parameters())
+
+
 @contextmanager
-def _as_user_error() -> Iterator[None]:
-    """What `data` and `models` say of impossible requests, as the user's mistake."""
+def _as_user_error(begin: str | None = None) -> Iterator[None]:
+    """What `data` and `models` say of impossible requests, as the user's mistake.
+
+    Args:
+        begin: of a sentence about sizes that torch refuses; without it torch's own errors are errors of ours.
+    """
     try:
         yield
     except (ValueError, OSError) as error:
         raise UserError(f"{str(error).removesuffix('.')}.") from error
+    except (RuntimeError, MemoryError, TypeError, IndexError, ZeroDivisionError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise UserError(f"{begin or 'The data cannot be read'}: that takes more memory than there is.") from error
+        if begin is None:
+            raise
+        said = " ".join(str(error).split("Exception raised from")[0].split())
+        raise UserError(f"{begin}: {shortened(said, 200).removesuffix('.')}.") from error

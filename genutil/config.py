@@ -27,7 +27,7 @@ from genutil.settings.layers import Layer, merge
 from genutil.settings.network import DEEP_NETWORKS, SELF_WIRED_NETWORKS, Network, RandomWiring
 from genutil.settings.recipe import Recipe
 from genutil.settings.record import Record
-from genutil.settings.section import Section
+from genutil.settings.section import LARGEST, LARGEST_WHOLE, Section
 from genutil.settings.wiring import RuleOptions, Wiring, check_options, chosen_options
 
 __all__ = [
@@ -195,11 +195,22 @@ def nearest_key(word: str) -> str:
     return OTHER_WORDS.get(found, found)
 
 
+LONGEST_FAULT = 400
+"""Characters of a message."""
+
+_SAID = {
+    "extreme": f"must be a number that a run can have, below {LARGEST_WHOLE:,} if whole and {LARGEST:g} else",
+    "odd_text": "must be text without NUL and in the encoding of this system",
+}
+
+
 def _sentence(error: ValidationError, settings: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     first = error.errors(include_url=False)[0]
     if first["type"] == "value_error":
-        return f"{first['ctx']['error']}."
+        return f"{shortened(first['ctx']['error'], LONGEST_FAULT)}."
     key = str(first["loc"][0])
+    if first["type"] in ("extreme", "odd_text"):
+        return f"{origins.get(key, key)} {_SAID[first['type']]}, not {_shown(settings[key])}."
     return f"{origins.get(key, key)} must be {expectation(KEYS[key])}, not {_shown(settings[key])}."
 
 

@@ -19,13 +19,13 @@ class Machine(Section):
     gpus: list[Index] | None = Field(
         None, description="GPUs to use, [] for the CPU; none: all that there are, or the CPU"
     )
-    devices: Count = Field(1, description="processes on the CPU")
+    devices: Annotated[Count, Field(le=1024)] = Field(1, description="processes on the CPU")
     num_nodes: Count = Field(1, description="machines")
     strategy: Literal["ddp", "dp"] = Field("ddp", description="DistributedDataParallel or DataParallel")
     decode: Literal["cpu", "gpu"] = Field(
         "cpu", description="what decodes the JPEG files of a folder; gpu: where torchvision can"
     )
-    threads: Count | None = Field(None, description="CPU threads; none: torch's own choice")
+    threads: Annotated[Count, Field(le=1024)] | None = Field(None, description="CPU threads; none: torch's own choice")
 
     @model_validator(mode="after")
     def _fit_machine(self) -> Self:
