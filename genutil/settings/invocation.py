@@ -23,6 +23,9 @@ class Machine(Section):
     num_nodes: Count = Field(1, description="machines")
     strategy: Literal["ddp", "dp"] = Field("ddp", description="DistributedDataParallel or DataParallel")
     threads: Count | None = Field(None, description="CPU threads; none: torch's own choice")
+    requeue: bool = Field(
+        False, description="under SLURM: after SIGUSR1, which saves and stops, ask for the job to be started again"
+    )
 
     @model_validator(mode="after")
     def _fit_machine(self) -> Self:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,13 @@ def fail_in_the_second(fabric: Fabric) -> None:
     """The second process fails while the first waits for it."""
     if fabric.global_rank == 1:
         raise UserError("cat/7.png cannot be read.")
+    fabric.barrier()
+
+
+def die_in_the_second(fabric: Fabric) -> None:
+    """The second process is killed while the first waits for it."""
+    if fabric.global_rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
     fabric.barrier()
 
 
