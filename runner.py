@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from genutil.cli import command_line, usage
+from genutil.cli import command_line, subcommands, usage
 from genutil.errors import UserError
 from genutil.saved.sources import Sources
 from genutil.system import waiting
@@ -23,11 +23,8 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     waiting.sleep_soon()
     try:
-        if words and words[0] in command_line.COMMANDS:
-            from genutil.cli import commands  # imports torch, which help and mistakes in settings do without
-
-            commands.execute(words[0], words[1:])
-            return 0
+        if words and words[0] in subcommands.SUBCOMMANDS:
+            return subcommands.execute(words[0], words[1:])
         line = command_line.parse(words)
         if line.help:
             details = [usage.data_sets(), usage.all_keys()] if words else []

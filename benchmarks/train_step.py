@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import plain_networks
+from benchmarks.compared_networks import published_wiring
 from benchmarks.conditions import conditions
 from genutil.system.arithmetic import matmul_precision
 from models.networks.mobilenetv1_like import MobileNetV1Like
@@ -78,7 +79,23 @@ ROWS = {
         classes=1000,
         compared=2,
     ),
+    "trained_32": Row(
+        "as trained: half of the nodes live",
+        lambda: published_wiring("x225", 10, 32).train(),
+        plain_networks.PlainMobileNet,
+        batch=128,
+    ),
+    "trained_224": Row(
+        "as trained: half of the nodes live",
+        lambda: published_wiring("x225").train(),
+        plain_networks.PlainMobileNet,
+        batch=8,
+        image_size=224,
+        classes=1000,
+        compared=2,
+    ),
 }
+"""Untrained networks; the last two have random wirings with as few live nodes as the published trained one."""
 
 
 class Stepper:
@@ -239,7 +256,7 @@ def line(result: dict[str, Any]) -> str:
     medium = result["medium_ratio"]["median"]
     ratio, memory, chosen = result["ratio"], result["peak_mib"], 100 * result["selection_share"]
     return (
-        f"{result['words']:30} {result['batch']:4} x {result['image_size']:3}  {ours:7.0f} {plain:7.0f} ms  "
+        f"{result['words']:34} {result['batch']:4} x {result['image_size']:3}  {ours:7.0f} {plain:7.0f} ms  "
         f"{ratio['median']:5.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})  medium {medium:5.2f}  "
         f"choosing {chosen:4.1f} %  {memory['ours']:5.0f} {memory['plain']:5.0f} MiB  "
         f"{result['float64_difference']:.0e}"

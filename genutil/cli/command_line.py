@@ -19,8 +19,6 @@ SWITCH_WORDS = {
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
 NAMES = (*KEYS, *dialect_2019.KEYS)
-COMMANDS = ("graphs", "records")
-"""First words that ask for something else than a run; `genutil.cli.commands` does it."""
 
 
 @dataclass

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import data
 from data import imagenet_archives, record_writers
 from data.sources import Request
 from genutil.cli import command_line
+from genutil.cli.subcommands import Action, Parser, mistakes_are_sentences
 from genutil.errors import UserError
 from genutil.saved import graph_files
 from genutil.saved.sources import Sources
@@ -31,35 +31,25 @@ STATISTICS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}.")
-
-
-def execute(command: str, words: Sequence[str]) -> None:
-    """Do what `python runner.py <command> <words>` asks for. Raises UserError where that cannot be."""
-    try:
-        COMMANDS[command](words)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{error}.") from error
-
-
-def show_graphs(words: Sequence[str]) -> None:
-    """Draw or read the graphs of random stages; print their statistics, write them, picture them."""
-    parser = _Parser(
-        prog="runner.py graphs",
-        description="Draw the graphs of an experiment's random stages, before any training, or read graphs from "
-        "files; print their statistics, write them (dag_0.txt, …) and draw pictures of them.",
-        epilog="Other words are those of a run: app:<experiment> and settings such as --graph_model er.",
-        allow_abbrev=False,
+def graphs(parser: Parser) -> Action:
+    """`runner.py graphs`: its arguments, and what it does."""
+    parser.description = (
+        "Draw the graphs of an experiment's random stages, before any training, or read graphs from "
+        "files; print their statistics, write them (dag_0.txt, …) and draw pictures of them."
     )
+    parser.epilog = "Other words are those of a run: app:<experiment> and settings such as --graph_model er."
     parser.add_argument("--files", type=Path, nargs="+", help="graph files, instead of an experiment")
     parser.add_argument("--save_path", "--save-path", type=Path, help="folder for the adjacency lists")
     parser.add_argument("--picture", type=Path, help="PNG or SVG file to draw them in")
-    args, rest = parser.parse_known_args(words)
-    if args.files and rest:
-        parser.error(f"--files gives the graphs, so that {' '.join(rest)} has no use")
-    found = tuple(map(graph_files.read, args.files)) if args.files else _graphs_of_experiment(rest)
+    return show_graphs
+
+
+@mistakes_are_sentences
+def show_graphs(args: argparse.Namespace) -> None:
+    """Draw or read the graphs of random stages; print their statistics, write them, picture them."""
+    if args.files and args.settings:
+        raise UserError(f"--files gives the graphs, so that {' '.join(args.settings)} has no use.")
+    found = tuple(map(graph_files.read, args.files)) if args.files else _graphs_of_experiment(args.settings)
     print_statistics(found, [path.name for path in args.files] if args.files else None)
     if args.save_path:
         print("written:", *graph_files.write(found, args.save_path))
@@ -92,9 +82,9 @@ def print_statistics(found: Sequence[StageGraph], names: Sequence[str] | None = 
             print(told)
 
 
-def write_records(words: Sequence[str]) -> None:
-    """Write TFRecord files from one of four kinds of source."""
-    parser = _Parser(prog="runner.py records", description="Write TFRecord files.", allow_abbrev=False)
+def records(parser: Parser) -> Action:
+    """`runner.py records`: its arguments, and what it does."""
+    parser.description = "Write TFRecord files."
     source = parser.add_argument_group("what from: one of these")
     source.add_argument("--image_dir", type=Path, help="folder of images, with --label_dir")
     source.add_argument("--label_dir", type=Path, help="folder of texts with an integer each: 0.txt for 0.png")
@@ -114,12 +104,19 @@ def write_records(words: Sequence[str]) -> None:
     where.add_argument("--shards", type=int, help="files of the training images [1; ImageNet's archives 1024]")
     where.add_argument("--validation_shards", type=int, default=128, help="of ImageNet's validation images [128]")
     where.add_argument("--processes", type=int, default=1, help="that write at the same time [1]")
-    args = parser.parse_args(words)
+    return write_records
+
+
+@mistakes_are_sentences
+def write_records(args: argparse.Namespace) -> None:
+    """Write TFRecord files from one of four kinds of source."""
     sources = [args.image_dir or args.label_dir, args.image_folder, args.raw_data_dir, args.data]
     if sum(source is not None for source in sources) != 1:
-        parser.error("give one of --image_dir with --label_dir, --image_folder, --raw_data_dir and --data")
+        raise UserError(
+            "runner.py records: give one of --image_dir with --label_dir, --image_folder, --raw_data_dir and --data."
+        )
     if (args.image_dir is None) != (args.label_dir is None):
-        parser.error("--image_dir and --label_dir belong together")
+        raise UserError("runner.py records: --image_dir and --label_dir belong together.")
     for part, count in _write(args).items():
         print(f"{part}: {count} records written")
 
@@ -142,6 +139,3 @@ def _write(args: argparse.Namespace) -> dict[str, int]:
         )
     image_set = data.find(Request(args.data, args.data_dir, verify=args.verify == "true"))
     return record_writers.write_image_set(image_set, out, shards, processes=args.processes)
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"graphs": show_graphs, "records": write_records}

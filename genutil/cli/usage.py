@@ -7,6 +7,7 @@ import textwrap
 from pydantic.fields import FieldInfo
 
 from data import SETS
+from genutil.cli.subcommands import SUBCOMMANDS
 from genutil.config import KEYS, SECTIONS
 from genutil.settings.app_files import app_name, description, experiments
 from genutil.settings.field_types import expectation
@@ -20,10 +21,9 @@ Train, evaluate and profile networks whose wiring is learned, drawn at random or
   python runner.py app:<file of several experiments>             run them one after the other
   python runner.py --resume <checkpoint> --evaluate              evaluate; its settings are in it
   python runner.py --resume <checkpoint>                         go on training
-  python runner.py graphs app:<experiment> --save_path <folder>  draw and write the graphs of random stages
-  python runner.py records --help                                write TFRecord files
   python runner.py --help                                        this, and all keys
-
+"""
+HABITS = """\
 Lists: --gpus 0 1. Switches: --evaluate, --no-evaluate, --verify false. - and _ are alike: --data-dir DIR.
 An experiment is a file, or one of these; its folder may be left out where one name remains:
 """
@@ -33,7 +33,13 @@ def overview() -> str:
     """How to call the runner, and a line for every experiment."""
     named = {app_name(path): description(path) for path in experiments()}
     width = max(map(len, named))
-    return USAGE + "".join(f"\n  {name:{width}}  {text}".rstrip() for name, text in named.items())
+    lines = [f"\n  {name:{width}}  {text}".rstrip() for name, text in named.items()]
+    return "".join([USAGE, _subcommands(), "\n", HABITS, *lines])
+
+
+def _subcommands() -> str:
+    calls = {f"python runner.py {name} {row.words}": row.summary for name, row in SUBCOMMANDS.items()}
+    return "".join(f"  {call:61}  {summary}\n" for call, summary in calls.items())
 
 
 def all_keys() -> str:

@@ -81,4 +81,32 @@ LANES_INLINE void sweep(int64_t n, Whole whole, Part part) {
   if (i < n) part(i, n - i);
 }
 
+// The sum of n numbers, in an order that depends on n and the vectors' width alone.
+template <typename T>
+LANES_INLINE T sum(const T* p, int64_t n) {
+  Vector<T> sums{};
+  T rest = 0;
+  sweep<T>(
+      n, [&](int64_t i) { sums += load(p + i); },
+      [&](int64_t i, int64_t left) {
+        for (int64_t k = 0; k < left; k++) rest += p[i + k];
+      });
+  return total<T>(sums) + rest;
+}
+
+// Whether n numbers are all 0; looks no further than the first that is not.
+template <typename T>
+LANES_INLINE bool all_zero(const T* p, int64_t n) {
+  constexpr int64_t STEP = 64;
+  int64_t i = 0;
+  for (; i + STEP <= n; i += STEP) {
+    int other = 0;
+    for (int64_t k = 0; k < STEP; k++) other |= p[i + k] != 0;
+    if (other) return false;
+  }
+  for (; i < n; i++)
+    if (p[i] != 0) return false;
+  return true;
+}
+
 }  // namespace lanes

@@ -12,6 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from models.native import training
 from models.native.buffers import BUFFERS
+from models.native.products import product_over_planes
 from models.native.tape import Planes, Tape
 from models.native.training import Edges, NodeSpec, NormKind, Term
 
@@ -44,6 +45,7 @@ class Sources:
         self.tape = tape
         self.planes = Planes.empty(tape, size, columns)
         self.filled = 0
+        self._still = torch.zeros(columns, dtype=torch.bool)
         self._sums: list[_Sum] = []
 
     def grow(self, planes: Planes, norm: Norm | None, kernel: Tensor, stride: int = 1) -> None:
@@ -60,6 +62,8 @@ class Sources:
         weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
         node = _Node(planes, norm, weight, bias, kernel, stride)
         node.forward(self.planes.rows[first:last])
+        if planes.still is not None:
+            self._still[first:last] = planes.still
 
         def back() -> None:
             gradient = BUFFERS.take(last - first, self.planes.positions, self.tape.dtype)
@@ -84,6 +88,8 @@ class Sources:
         if onto is not None:
             nodes.numbers.copy_(onto.numbers)
         training.sum_over_edges([Term(edges.to_nodes, sources)], nodes.rows, positions, accumulate=onto is not None)
+        if onto is None:
+            nodes.still = edges.to_nodes.unreached
         place = tape.input(weight)
         self._sums.append(_Sum(nodes, edges, first))
 
@@ -91,7 +97,12 @@ class Sources:
             if nodes.gradient is None:
                 return
             if place is not None:
-                tape.gradients[place] = nodes.gradient[:, :positions] @ sources[:, :positions].t()
+                tape.gradients[place] = product_over_planes(
+                    nodes.gradient[:, :positions],
+                    sources[:, :positions],
+                    tape.batch,
+                    self._still[first : first + count],
+                )
             if onto is not None:
                 rows, filled = onto.take_gradient()
                 given, taken = nodes.gradient[:, :positions], rows[:, :positions]

@@ -5,6 +5,7 @@
 #include "layout.h"
 #include "selection.h"
 #include "training_gradient.h"
+#include "training_rows.h"
 #include "training_sums.h"
 
 namespace {
@@ -98,6 +99,18 @@ extern "C" const char* wirings_layout() {
   extern "C" int wirings_keep_largest_##NAME(const T* weight, int64_t n, int64_t k, T low, T high, uint8_t* mask,     \
                                              int threads) {                                                          \
     return training::keep_largest(weight, n, k, low, high, mask, threads);                                           \
+  }                                                                                                                  \
+  extern "C" void wirings_zero_rows_##NAME(const T* planes, int64_t stride, int64_t rows, int64_t positions,          \
+                                           uint8_t* zero, int threads) {                                             \
+    training::zero_rows(planes, stride, rows, positions, zero, threads);                                             \
+  }                                                                                                                  \
+  extern "C" void wirings_copy_rows_##NAME(const T* planes, int64_t stride, const int64_t* index, int64_t count,      \
+                                           int64_t positions, int64_t images, T* copies, T* sums, int threads) {     \
+    training::copy_rows(planes, stride, index, count, positions, images, copies, sums, threads);                     \
+  }                                                                                                                  \
+  extern "C" void wirings_place_##NAME(const T* values, T* matrix, int64_t stride, const int64_t* rows,               \
+                                       const int64_t* columns, int64_t height, int64_t width, int threads) {         \
+    training::place(values, matrix, stride, rows, columns, height, width, threads);                                  \
   }                                                                                                                  \
   extern "C" void wirings_to_planes_##NAME(T* planes, int64_t row, T* images, int64_t image_stride,                  \
                                            int64_t channel_stride, int64_t place_stride, int64_t channels,           \

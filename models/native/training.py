@@ -125,6 +125,11 @@ class EdgeList:
     block: int
 
     @property
+    def unreached(self) -> Tensor:
+        """[nodes], bool: nodes that no edge ends in."""
+        return (self.begin[:, 1:] == self.begin[:, :-1]).all(0)
+
+    @property
     def spec(self) -> EdgeListSpec:
         blocks, bounds = self.begin.shape
         pointers = _at(self.begin), _at(self.source), _at(self.weight)
@@ -216,6 +221,56 @@ def sum_over_edges(terms: Sequence[Term], sums: Tensor, positions: int, *, accum
     )
     if not done:
         raise MemoryError("There is not enough memory for sums over edges.")
+
+
+def zero_rows(planes: Tensor) -> Tensor:
+    """Which rows of planes [channels, positions] are 0 throughout: [channels], bool."""
+    zero = torch.empty(len(planes), dtype=torch.bool)
+    _call("zero_rows", planes.dtype)(
+        _POINTER(_at(planes)),
+        *map(_I64, (planes.stride(0), *planes.shape)),
+        _POINTER(_at(zero)),
+        torch.get_num_threads(),
+    )
+    return zero
+
+
+def copy_rows(planes: Tensor, rows: Tensor, images: int | None = None) -> tuple[Tensor, Tensor]:
+    """Some rows of planes [channels, positions], close together, and their sums over the images of each place.
+
+    Args:
+        planes: rows may lie apart.
+        rows: [rows], int64: which.
+        images: of a place; None where no sums are wanted.
+
+    Returns:
+        [rows, positions] and [rows, positions / images], or [rows, 0] without sums.
+    """
+    count, positions = len(rows), planes.shape[1]
+    copies = planes.new_empty(count, positions)
+    sums = planes.new_empty(count, positions // images if images else 0)
+    _call("copy_rows", planes.dtype)(
+        _POINTER(_at(planes)),
+        _I64(planes.stride(0)),
+        _POINTER(_at(rows)),
+        *map(_I64, (count, positions, images or 0)),
+        *(_POINTER(_at(tensor)) for tensor in (copies, sums)),
+        torch.get_num_threads(),
+    )
+    return copies, sums
+
+
+def place(values: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor) -> None:
+    """Put values [rows, columns] where these rows and columns of a matrix meet; indices are int64, without doubles."""
+    _call("place", values.dtype)(
+        _POINTER(_at(values)),
+        _POINTER(_at(matrix)),
+        _I64(matrix.stride(0)),
+        _POINTER(_at(rows)),
+        _POINTER(_at(columns)),
+        *map(_I64, values.shape),
+        torch.get_num_threads(),
+    )
 
 
 def to_planes(images: Tensor, planes: Tensor) -> None:

@@ -18,6 +18,10 @@ class NodeGradient : public NodeWorker<T> {
   using Base::Base;
 
   void backward(int64_t channel) {
+    if (lanes::all_zero(node_.gradient + channel * node_.output_stride, out_height_ * out_run_)) {
+      nothing(channel);
+      return;
+    }
     const T* input = node_.input + channel * node_.input_stride;
     spread_norm(channel);
     std::fill(plain_, plain_ + run_ + L, T(0));
@@ -30,6 +34,17 @@ class NodeGradient : public NodeWorker<T> {
   }
 
  private:
+  // What is left of a gradient of 0: nodes that lead nowhere have one.
+  void nothing(int64_t channel) {
+    if (!node_.accumulate) {
+      T* out = node_.to_input + channel * node_.input_stride;
+      std::fill(out, out + plane_, T(0));
+    }
+    if (node_.to_gamma) node_.to_gamma[channel] = 0;
+    if (node_.to_beta) node_.to_beta[channel] = 0;
+    if (node_.kernel) std::fill_n(node_.to_kernel + 9 * channel, 9, T(0));
+  }
+
   // A row of the output's gradient with zeros on both sides; zeros outside the plane.
   void make_gradient_row(const T* gradient, int64_t y) {
     T* out = gradient_row(y);

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import runner
-from genutil.cli import command_line
+from genutil.cli import command_line, subcommands
 from genutil.errors import UserError
 from tests.docs.pages import PAGES, ROOT, Block, all_blocks, inline_commands
 
@@ -68,6 +68,8 @@ def check(command: str, trained: Path, folder: Path, monkeypatch: pytest.MonkeyP
         assert runner.main(words) == 0, command
     elif words[:1] == ["graphs"]:
         assert runner.main(words) == 0, command  # drawing takes no time
+    elif words and words[0] in subcommands.SUBCOMMANDS:
+        subcommands.parse(words[0], words[1:])
     else:
         resolve(words)
 

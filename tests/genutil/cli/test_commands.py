@@ -7,7 +7,7 @@ import torch
 import yaml
 
 import data
-from genutil.cli import commands
+from genutil.cli import commands, subcommands
 from genutil.errors import UserError
 from genutil.saved import checkpoints, graph_files
 from genutil.saved.sources import Sources
@@ -16,7 +16,7 @@ from tests.data import tfrecords
 
 def test_graphs_of_an_experiment_are_written_before_any_training(tmp_path, capsys):
     words = ["app:randwire/imagenet_regular_ws", "--seed", "3", "--save_path", str(tmp_path / "dags")]
-    commands.execute("graphs", [*words, "--picture", str(tmp_path / "dags.svg")])
+    subcommands.execute("graphs", [*words, "--picture", str(tmp_path / "dags.svg")])
     out = capsys.readouterr().out
     assert out.count("WS(16, 4, 0.75) seed 3000000") == 1
     assert out.count("WS(32, 4, 0.75) seed") == 3
@@ -24,7 +24,7 @@ def test_graphs_of_an_experiment_are_written_before_any_training(tmp_path, capsy
     files = sorted((tmp_path / "dags").iterdir())
     assert [path.name for path in files] == [f"dag_{stage}.txt" for stage in range(4)]
     assert (tmp_path / "dags.svg").exists()
-    commands.execute("graphs", ["--files", *map(str, files)])
+    subcommands.execute("graphs", ["--files", *map(str, files)])
     again = capsys.readouterr().out
     assert "dag_0.txt WS(16, 4, 0.75) seed 3000000" in again
     assert again.splitlines()[1].split()[-11:] == out.splitlines()[1].split()[-11:]
@@ -32,7 +32,7 @@ def test_graphs_of_an_experiment_are_written_before_any_training(tmp_path, capsy
 
 def test_a_ring_under_another_name_is_told(tmp_path, capsys):
     (tmp_path / "ws_4_075.txt").write_text("# name: WS(4, 0.75)\n0 1 2 4 5\n1 2 3 5\n2 3 4\n3 4 5\n4 5\n")
-    commands.execute("graphs", ["--files", str(tmp_path / "ws_4_075.txt")])
+    subcommands.execute("graphs", ["--files", str(tmp_path / "ws_4_075.txt")])
     assert "WS(4, 0.75) is the ring lattice WS(6, 4, 0): no edge was ever rewired." in capsys.readouterr().out
 
 
@@ -56,11 +56,11 @@ def test_a_ring_under_another_name_is_told(tmp_path, capsys):
 def test_mistakes_are_sentences(command, words, told, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=told):
-        commands.execute(command, words)
+        subcommands.execute(command, words)
 
 
 def test_records_of_any_data_set(tmp_path, capsys):
-    commands.execute("records", ["--data", "digits", "--output_dir", str(tmp_path / "digits_records")])
+    subcommands.execute("records", ["--data", "digits", "--output_dir", str(tmp_path / "digits_records")])
     assert "train: 1433 records written" in capsys.readouterr().out
     assert len(tfrecords.records(tmp_path / "digits_records" / "test.tfrecord")) == 364
     assert data.load("digits_records", tmp_path).classes == 10
@@ -73,10 +73,10 @@ def test_records_under_the_flags_of_the_tensorflow_projects(tmp_path, monkeypatc
         commands.record_writers, "write_imagenet", lambda *given, **others: seen.append((*given, others)) or {}
     )
     words = ["--image_dir", "i", "--label_dir", "l", "--output_dir", "o", "--output_filename", "test.tfrecord"]
-    commands.execute("records", words)
-    commands.execute("records", ["--raw_data_dir", "r", "--local_scratch_dir", "s", "--processes", "3"])
+    subcommands.execute("records", words)
+    subcommands.execute("records", ["--raw_data_dir", "r", "--local_scratch_dir", "s", "--processes", "3"])
     monkeypatch.setattr(commands.record_writers, "write_image_set", lambda *given, **others: seen.append(others) or {})
-    commands.execute("records", ["--data", "digits", "--output_dir", "o", "--shards", "4", "--processes", "3"])
+    subcommands.execute("records", ["--data", "digits", "--output_dir", "o", "--shards", "4", "--processes", "3"])
     assert seen[2] == {"processes": 3}
     assert [str(part) for part in seen[0]] == ["i", "l", "o/test.tfrecord"]
     assert [str(part) for part in seen[1][:2]] == ["r", "s"]
@@ -84,7 +84,7 @@ def test_records_under_the_flags_of_the_tensorflow_projects(tmp_path, monkeypatc
 
 
 def test_the_written_graphs_can_be_given_to_a_run(tmp_path):
-    commands.execute("graphs", ["app:randwire/mnist_ws", "--save_path", str(tmp_path)])
+    subcommands.execute("graphs", ["app:randwire/mnist_ws", "--save_path", str(tmp_path)])
     paths = [str(path) for path in sorted(tmp_path.iterdir())]
     experiment = commands.command_line.resolve(
         commands.command_line.parse(["app:randwire/mnist_ws", "--graph_files", *paths])
@@ -119,5 +119,5 @@ def run(tmp_path):
 )
 def test_a_runs_own_graphs_are_shown_unless_others_are_asked_for(run, capsys, words, shown):
     (run / "pair.txt").write_text("# name: a pair\n0 1\n")
-    commands.execute("graphs", [word.format(run=run) for word in words])
+    subcommands.execute("graphs", [word.format(run=run) for word in words])
     assert capsys.readouterr().out.splitlines()[1].startswith(shown)

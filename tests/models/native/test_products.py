@@ -1,0 +1,91 @@
+"""The dense gradient of edges where only some rows matter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks import plain_networks
+from benchmarks.compared_networks import published_wiring
+from models.native import products, training
+from models.native.products import product_over_planes
+from models.wirings.graph import graphs
+
+
+def planes(rows: int, places: int, images: int, dtype: torch.dtype, still: Tensor | None = None) -> Tensor:
+    """Random planes whose rows lie apart; those that are still are the same for every image."""
+    values = torch.randn(rows, places, images, dtype=dtype)
+    if still is not None:
+        values[still] = values[still][:, :, :1]
+    memory = torch.full((rows, places * images + 5), float("nan"), dtype=dtype)
+    memory[:, : places * images] = values.flatten(1)
+    return memory[:, : places * images]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("nodes", "sources", "places", "images"), [(9, 7, 4, 3), (1, 1, 1, 1), (40, 33, 25, 17)])
+@pytest.mark.parametrize(("live", "moving"), [(0.5, 0.5), (0.0, 0.5), (0.5, 0.0), (1.0, 0.3), (1.0, 1.0)])
+def test_the_product_of_the_rows_that_matter_is_the_product_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    nodes: int,
+    sources: int,
+    places: int,
+    images: int,
+    live: float,
+    moving: float,
+) -> None:
+    monkeypatch.setattr(products, "COPIED_BYTES", 1000)  # several runs of positions
+    torch.manual_seed(0)
+    still = torch.rand(sources) >= moving
+    gradient, given = planes(nodes, places, images, dtype), planes(sources, places, images, dtype, still)
+    gradient[torch.rand(nodes) >= live] = 0
+    found = product_over_planes(gradient, given, images, still)
+    expected = gradient.double() @ given.double().t()
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    assert (found - expected).abs().max() <= tolerance * max(1.0, float(expected.abs().max()))
+
+
+def test_a_row_is_zero_only_where_all_of_it_is() -> None:
+    rows = torch.zeros(5, 200)
+    rows[1, 0] = rows[2, 130] = rows[3, 199] = 1e-30
+    rows[4, 70] = float("nan")
+    assert training.zero_rows(rows).tolist() == [True, False, False, False, False]
+    assert training.zero_rows(rows[:, :199]).tolist() == [True, False, False, True, False]
+    assert training.zero_rows(-torch.zeros(2, 3)).tolist() == [True, True]
+
+
+def test_few_products_are_made_where_half_of_the_nodes_are_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiplied = []
+    copies = training.copy_rows
+
+    def counted(given: Tensor, rows: Tensor, images: int | None = None) -> tuple[Tensor, Tensor]:
+        multiplied.append(len(rows) / len(given))
+        return copies(given, rows, images)
+
+    monkeypatch.setattr(products, "copy_rows", counted)
+    network = published_wiring("x225", 10, 32).train()
+    network(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert multiplied
+    assert sum(multiplied) / len(multiplied) < 0.6
+
+
+def test_gradients_with_dead_nodes_are_those_of_the_plain_network() -> None:
+    network = published_wiring("x225", 10, 32).train().double()
+    plain = plain_networks.PlainMobileNet(published_wiring("x225", 10, 32).train().double())
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    labels = torch.tensor([1, 7])
+    for form in (network, plain):
+        nn.functional.cross_entropy(form(images), labels).backward()
+    layouts = {f"{name}.weight": graph.layout for name, graph in graphs(network)}
+    theirs = dict(plain.named_parameters())
+    for name, parameter in network.named_parameters():
+        expected = theirs[name].grad
+        assert parameter.grad is not None
+        assert expected is not None
+        if name in layouts:
+            expected = layouts[name].from_matrix(expected[:, :, 0, 0])
+        scale = max(float(expected.abs().max()), 1e-3)
+        assert (parameter.grad - expected).abs().max() <= 1e-10 * scale, name
