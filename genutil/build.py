@@ -14,17 +14,21 @@ from torch.optim import Optimizer
 
 import data as data_sets
 import models
-from data import Data
+from data import Data, Loader
 from genutil import model_profiling
 from genutil.config import Experiment
 from genutil.errors import UserError
-from genutil.evaluation.batches import First
+from genutil.evaluation.batches import Doubled, First
 from genutil.saved import loading
+from genutil.saved.source import OwnCheckpoint, Source
 from genutil.saved.sources import Sources
+from genutil.settings import resuming
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import reseed
+from genutil.training.averages import Average
 from genutil.training.optimizers import make_optimizer
 from genutil.training.progress import Progress
+from genutil.training.timetable import Timetable
 from models.wirings.graph import fix_graph, graphs
 from models.wirings.wire import wire
 
@@ -39,6 +43,7 @@ class Parts:
         data: None where the run only profiles.
         optimizer: None where the run does not train.
         progress: the same.
+        average: the same; None too where the weights are not averaged.
     """
 
     experiment: Experiment
@@ -46,6 +51,7 @@ class Parts:
     data: Data | None = None
     optimizer: Optimizer | None = None
     progress: Progress | None = None
+    average: Average | None = None
 
     def of_training(self) -> tuple[Data, Optimizer, Progress]:
         """The parts that a run has if it trains."""
@@ -86,7 +92,12 @@ def build(
         experiment = graph_files.resolve(experiment, sources)
         for notice in graph_files.notices(experiment):
             say(notice)
+    saved = saved_experiment(experiment, sources)
+    if saved and experiment.resume:
+        resuming.check(experiment, saved, experiment.resume)
     network = build_network(experiment).to(device).train(experiment.trains)
+    if experiment.precision == "64" and not experiment.profile:
+        network.double()
     _load_weights(experiment, sources, network, say)
     parts = Parts(experiment, network)
     if experiment.profile:
@@ -96,14 +107,44 @@ def build(
     if experiment.trains:
         parts.optimizer = optimizer = make_optimizer(experiment, network)
         parts.progress = progress = Progress(len(data.train))
+        if experiment.ema_decay is not None:
+            parts.average = Average(network, experiment.ema_decay)
         if experiment.resume:
             assert not isinstance(fabric, OneProcess)
-            progress.restore(
-                loading.resume(sources.open(experiment.resume), fabric, network, optimizer), experiment.resume
-            )
+            source = sources.open(experiment.resume)
+            progress.restore(loading.resume(source, fabric, network, optimizer), experiment.resume)
+            _check_resumed(parts, saved, experiment.resume)
+            if parts.average:
+                parts.average.restore(source.training_state().get("average"), experiment.resume)
         if experiment.profiles and fabric.global_rank == 0:
             profile(parts)  # so that what cannot be profiled at the end is told at the start
     return parts
+
+
+def saved_experiment(experiment: Experiment, sources: Sources) -> Experiment | None:
+    """The experiment of the checkpoint that is resumed; None where there is none, or where other code wrote it.
+
+    Raises:
+        UserError: its settings are damaged.
+    """
+    source = sources.open(experiment.resume) if experiment.resume else None
+    return Experiment.from_saved(source.settings(), {"evaluate": True}) if isinstance(source, OwnCheckpoint) else None
+
+
+def _check_resumed(parts: Parts, saved: Experiment | None, checkpoint: str) -> None:
+    """Raises UserError where the wirings cannot follow a new prune rate, or the progress is of other graphs."""
+    experiment, (_, _, progress) = parts.experiment, parts.of_training()
+    wired = dict(graphs(parts.network))
+    sizes = {name: graph.layout.possible for name, graph in wired.items()}
+    if progress.acting and {name: mask.numel() for name, mask in progress.acting.items()} != sizes:
+        raise UserError(f"{checkpoint} is damaged: the edges in its progress are not those of its network.")
+    if saved is None or saved.prune_rate == experiment.prune_rate:
+        return
+    steps = Timetable(experiment, progress).steps
+    if not all(graph.wiring.follows_rate(progress.updates, steps) for graph in wired.values()):
+        keeps = f"{experiment.wiring} keeps the edges that it has now"
+        why = keeps if progress.updates < steps else "training has no steps left"
+        raise resuming.refusal("prune_rate", experiment, saved, checkpoint, why)
 
 
 def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
@@ -174,8 +215,11 @@ def load_data(experiment: Experiment, fabric: Runtime, device: torch.device) -> 
             train_records=experiment.train_records,
             test_records=experiment.test_records,
             label_offset=experiment.label_offset,
+            max_image_pixels=experiment.max_image_pixels,
         )
     _check_classes(experiment, loaded.classes)
+    if experiment.precision == "64":
+        loaded = _with_loaders(loaded, Doubled)
     return loaded if experiment.only_batches is None else _shortened(loaded, experiment.only_batches)
 
 
@@ -188,8 +232,13 @@ def _check_classes(experiment: Experiment, classes: int) -> None:
 
 
 def _shortened(data: Data, batches: int) -> Data:
-    validation = None if data.validation is None else First(data.validation, batches)
-    return replace(data, train=First(data.train, batches), validation=validation, test=First(data.test, batches))
+    return _with_loaders(data, lambda loader: First(loader, batches))
+
+
+def _with_loaders(data: Data, change: Callable[[Loader], Loader]) -> Data:
+    """The same data behind other loaders."""
+    validation = None if data.validation is None else change(data.validation)
+    return replace(data, train=change(data.train), validation=validation, test=change(data.test))
 
 
 def profile(parts: Parts) -> model_profiling.Profile:
@@ -207,9 +256,9 @@ def _load_weights(experiment: Experiment, sources: Sources, network: nn.Module, 
     """Give the network the weights that the run starts from. Resuming training does so with all else (`build`)."""
     if experiment.resume:
         if not experiment.trains:
-            loading.load_weights(sources.open(experiment.resume), network)
+            loading.load_weights(_chosen(sources.open(experiment.resume), experiment), network)
     elif experiment.init_from:
-        source = sources.open(experiment.init_from)
+        source = _chosen(sources.open(experiment.init_from), experiment)
         fresh = loading.start_from(source, network, lambda: _classifier(experiment, network))
         if fresh:
             say(f"{experiment.init_from} has another number of classes: {', '.join(fresh)} start afresh.")
@@ -220,6 +269,10 @@ def _load_weights(experiment: Experiment, sources: Sources, network: nn.Module, 
         fix_graph(network)
         if experiment.use_init:
             loading.load_weights(sources.open(experiment.use_init), network, keep=own)
+
+
+def _chosen(source: Source, experiment: Experiment) -> Source:
+    return source.averaged() if experiment.averaged else source
 
 
 def _classifier(experiment: Experiment, network: nn.Module) -> set[str]:

@@ -7,7 +7,9 @@ belong to one call of the runner on one machine and are never taken over from a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
@@ -15,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from genutil.errors import UserError, nearest
 from genutil.settings import dialect_before_options
+from genutil.settings.acceleration import Acceleration
 from genutil.settings.dialect_2019 import rename_rule
 from genutil.settings.field_types import expectation
 from genutil.settings.images import Images
@@ -40,7 +43,7 @@ __all__ = [
     "nearest_key",
 ]
 
-RUN_SECTIONS = (Network, RandomWiring, Wiring, RuleOptions, Images, Recipe, Record)
+RUN_SECTIONS = (Network, RandomWiring, Wiring, RuleOptions, Images, Recipe, Acceleration, Record)
 INVOCATION_SECTIONS = (Machine, Invocation)
 SECTIONS = RUN_SECTIONS + INVOCATION_SECTIONS
 
@@ -57,6 +60,9 @@ RUN_KEYS = frozenset(_keys(RUN_SECTIONS))
 
 INVOCATION_KEYS = frozenset(_keys(INVOCATION_SECTIONS))
 
+PLACES = ("save_dir", "log_dir")
+"""Keys of folders that a run writes to; a checkpoint keeps them, and none is followed."""
+
 OTHER_WORDS = {
     "learning_rate": "lr",
     "classes": "output_size",
@@ -68,7 +74,7 @@ OTHER_WORDS = {
 }
 
 
-class Experiment(Invocation, Machine, Record, Recipe, Images, RuleOptions, Wiring, RandomWiring, Network):
+class Experiment(Invocation, Machine, Record, Acceleration, Recipe, Images, RuleOptions, Wiring, RandomWiring, Network):
     """Everything that decides what a run does. Accuracies are in percent, sizes in pixels, lengths in epochs."""
 
     @model_validator(mode="after")
@@ -94,6 +100,14 @@ class Experiment(Invocation, Machine, Record, Recipe, Images, RuleOptions, Wirin
             raise ValueError(
                 "wiring: fine_tune needs use_graph, a checkpoint of the same network trained with wiring: complete"
             )
+        if self.fused is True and self.optimizer == "rmsprop":
+            raise ValueError("torch has no fused kernels for optimizer: rmsprop")
+        if self.fused is True and self.precision == "16" and self.clip_grad_norm is not None:
+            raise ValueError("fused with precision: 16 leaves no gradient to clip: leave out fused or clip_grad_norm")
+        if self.averaged and not (self.resume or self.init_from):
+            raise ValueError("averaged says which weights of a checkpoint are taken: it needs resume or init_from")
+        if self.averaged and self.resume and self.trains:
+            raise ValueError("averaged with resume is for evaluation; init_from starts a training from such weights")
         if self.init_from and self.use_graph:
             raise ValueError("init_from and use_graph both say which weights to start from: give one of them")
         return self
@@ -137,10 +151,12 @@ class Experiment(Invocation, Machine, Record, Recipe, Images, RuleOptions, Wirin
         """Make the experiment of a checkpoint's settings, with other values for the keys of `overrides`.
 
         What belonged to the invocation that saved them is not taken over, and neither are options that the wiring does
-        not take. Raises UserError as `from_settings`.
+        not take, nor the places that it wrote to: a file from elsewhere chooses no folder here. Training goes on where
+        the checkpoint lies, if that is in a folder of the run's name. Raises UserError as `from_settings`.
         """
         overrides = rename_rule(overrides or {})
-        kept = {key: value for key, value in saved.items() if key not in INVOCATION_KEYS}
+        kept = {str(key): value for key, value in saved.items() if key not in (*INVOCATION_KEYS, *PLACES)}
+        kept |= _own_place(kept.get("name"), overrides.get("resume"))
         kept = rename_rule(dialect_before_options.translate(kept))
         origins = {key: f"{key} (in the checkpoint)" for key in kept} | {key: f"--{key}" for key in overrides}
         return cls.from_settings(merge([Layer(kept, tolerant=True), Layer(overrides)]), origins)
@@ -160,6 +176,16 @@ class Experiment(Invocation, Machine, Record, Recipe, Images, RuleOptions, Wirin
     def to_saved(self) -> dict[str, Any]:
         """What defines the run, for its checkpoints and as an app file; `from_saved` reads it back."""
         return {key: value for key, value in self.to_dict().items() if key in RUN_KEYS}
+
+
+def _own_place(name: Any, checkpoint: Any) -> dict[str, str]:
+    """The `save_dir` of a run by where its checkpoint lies; nothing where its folder has another name than the run."""
+    folder = Path(str(checkpoint or "")).expanduser().resolve().parent
+    depth = len(PurePath(str(name)).parts) if name else 0
+    own = PurePath(*folder.parts[-depth:]) if depth else None
+    if own is None or not re.fullmatch(re.escape(str(PurePath(str(name)))) + r"(-\d+)?", str(own)):
+        return {}
+    return {"save_dir": str(folder.parents[depth - 1])}
 
 
 def nearest_key(word: str) -> str:

@@ -17,11 +17,13 @@ from torch import nn
 
 from genutil.build import Parts, build, profile
 from genutil.config import Experiment, Invocation, Machine
+from genutil.errors import UserError
 from genutil.evaluation.batches import readable, watched
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports import results as results_files
 from genutil.reports.logs import RunLog, progress_bar
 from genutil.saved.sources import Sources
+from genutil.settings.record import Record
 from genutil.system import jobs
 from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.conditions import machine
@@ -38,6 +40,7 @@ from genutil.system.interruption import Interrupted, announce
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.output import unbreakable
 from genutil.system.randomness import chosen_algorithms
+from genutil.training.acceleration import accelerated
 from genutil.training.folders import Folders, claim
 from genutil.training.going_on import resolved
 from genutil.training.loop import Training
@@ -63,12 +66,14 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
         sources: its checkpoints, where some of them were opened for its settings.
 
     Returns:
-        `settings`, `profile` (with `parameters` and `multiply_adds`), `top1`, `top5` (percent), `loss` (nats) of the
-        weights that the run ends with on the test images, `images` and `images_per_second` of that, `checkpoint` (the
-        file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how
-        many are `possible` and `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log`
-        (folder), `result` (file in `experiment.results_dir`) and `seconds`; None for what the run does not do.
-        They are written to `experiment.json_file` too.
+        `settings`, `profile` (with `parameters` and `multiply_adds`), `micronet` (where asked for: counts and scores of
+        that challenge), `top1`, `top5` (percent), `loss` (nats) of the weights that the run ends with on the test
+        images, `images` and `images_per_second` of that, `non_finite` (those of them whose logits are not finite),
+        `average` (`top1`, `top5`, `loss` of the averaged weights), `checkpoint` (the file of those weights), `best`
+        (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how many are `possible` and
+        `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log` (folder), `result` (file
+        in `experiment.results_dir`) and `seconds`; None for what the run does not do. They are written to
+        `experiment.json_file` too.
 
     Raises:
         UserError: the experiment asks for something that cannot be. Nothing is written then, unless training had begun.
@@ -134,7 +139,9 @@ def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Fo
         "top5": None,
         "loss": None,
         "images": None,
+        "non_finite": None,
         "images_per_second": None,
+        "average": None,
         "checkpoint": experiment.resume or experiment.init_from,
         "best": None,
         "edges": None,
@@ -151,6 +158,8 @@ def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Fo
             costs = profile(parts)
             print(costs)
             results["profile"] = costs.to_dict()
+            if experiment.micronet:
+                results["micronet"] = _micronet(parts)
         if experiment.picture:
             from genutil.reports.pictures import draw  # imports matplotlib
 
@@ -161,6 +170,20 @@ def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Fo
             results["result"] = str(_write_result(fabric, parts, outcome or _outcome(parts, folders), results))
         print(_summary(parts, results))
     return results
+
+
+def _micronet(parts: Parts) -> dict[str, Any]:
+    """Print the score of the MicroNet challenge; the counts behind it."""
+    from genutil.reports import micronet  # counts what a network does, operation by operation
+
+    experiment = parts.experiment
+    assert experiment.micronet is not None
+    try:
+        score = micronet.score(parts.network, experiment.micronet, experiment.image_size, experiment.in_channels)
+    except ValueError as error:
+        raise UserError(f"{str(error).removesuffix('.')}.") from error
+    print(score)
+    return score.to_dict()
 
 
 def _outcome_of_checkpoint(parts: Parts, sources: Sources) -> Outcome | None:
@@ -192,7 +215,7 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     data, plain_optimizer, progress = parts.of_training()
     if fabric.world_size > 1 and experiment.sync_batchnorm:
         synchronise_batchnorm(network)
-    module, optimizer = fabric.setup(network, plain_optimizer)
+    module, optimizer = fabric.setup(accelerated(fabric, network, experiment), plain_optimizer)
     if fabric.global_rank:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
     if progress.updates < Timetable(experiment, progress).steps:
@@ -214,6 +237,8 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
             folder=folder,
             settings=experiment.to_saved(),
             say=partial(say, fabric),
+            images={"class_names": list(data.class_names), "whole": data.whole_images},
+            average=parts.average,
         )
         if folder and isinstance(network, HasFiles):
             write_texts(folder, network.files())
@@ -226,11 +251,13 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
                 training.keeper.require_last()
             if scores is None or data.validation is not None or experiment.max_eval_steps:
                 scores = training.evaluate(data.test)
+            average = training.evaluate(data.test, averaged=True) if parts.average else None
         except Interrupted:
             command = _command(experiment, f"{folder}/last.pt")
             say(fabric, f"Stopped after {_position(progress)}, and saved. Go on with:\n{command}")
             raise
-    return {**_figures(scores), **_places(progress, folder, log_folder)}
+    averaged = average and {"top1": average.top1, "top5": average.top5, "loss": average.loss}
+    return {**_figures(scores), "average": averaged, **_places(progress, folder, log_folder)}
 
 
 def _evaluate(fabric: Runtime, parts: Parts) -> dict[str, Any]:
@@ -258,6 +285,10 @@ def _summary(parts: Parts, results: dict[str, Any]) -> str:
         figures = f"top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} %, loss {results['loss']:.4f}"
         speed = f"{results['images']} images, {results['images_per_second']:.0f} a second"
         lines.append(f"{'last weights, ' if parts.progress else ''}test images: {figures} ({speed})")
+    if results["average"]:
+        lines.append(
+            "averaged weights: top-1 {top1:.2f} %, top-5 {top5:.2f} %, loss {loss:.4f}".format(**results["average"])
+        )
     if results["best"] and parts.data:
         best = results["best"]
         chosen = "test" if parts.data.validation is None else "validation"
@@ -313,9 +344,10 @@ def _position(progress: Progress) -> str:
 
 
 def _command(experiment: Experiment, checkpoint: str) -> str:
-    """The command that resumes a run on the same machine: what belongs to the machine is not in its checkpoint."""
+    """The command that resumes a run on the same machine, with what is not taken from a checkpoint."""
     words = ["python", "runner.py", "--resume", checkpoint]
     fields = {**Machine.model_fields, "results_dir": Invocation.model_fields["results_dir"]}
+    fields["log_dir"] = Record.model_fields["log_dir"]
     for key, field in fields.items():
         value = getattr(experiment, key)
         if value != field.get_default(call_default_factory=True):
@@ -326,11 +358,11 @@ def _command(experiment: Experiment, checkpoint: str) -> str:
 
 def _figures(scores: Scores) -> dict[str, float]:
     figures = {"top1": scores.top1, "top5": scores.top5, "loss": scores.loss, "images": scores.images}
-    return figures | {"images_per_second": scores.images / scores.seconds}
+    return figures | {"non_finite": scores.non_finite, "images_per_second": scores.images / scores.seconds}
 
 
 def _places(progress: Progress, folder: Path | None, log_folder: Path | None) -> dict[str, Any]:
-    best = progress.best and {**progress.best, "checkpoint": _if_there(folder, "best.pt")}
+    best: dict[str, Any] | None = progress.best and {**progress.best, "checkpoint": _if_there(folder, "best.pt")}
     return {"checkpoint": _if_there(folder, "last.pt"), "best": best, "log": log_folder and str(log_folder)}
 
 

@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import os
 import shutil
+import sys
 import tempfile
 import urllib.request
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Published:
         parameters, multiply_adds: as the authors counted them, in millions.
         top1: accuracy on ImageNet's validation images in percent.
         address: of its weights.
+        sha256: sum of the file, in hexadecimal digits; None until it is known.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Published:
     multiply_adds: float
     top1: float
     address: str
+    sha256: str | None = None
 
 
 def _published(name: str, app: str, parameters: float, multiply_adds: float, top1: float) -> Published:
@@ -76,7 +79,8 @@ def cache_folder() -> Path:
 def fetch(published: Published, cache: Path | None = None) -> Path:
     """The file with a network's weights, fetched where it is not in the cache yet: whole or not at all.
 
-    A SHA-256 sum is kept beside the file and checked at every later use.
+    Its SHA-256 sum is compared with the catalogue's. Where the catalogue has none, the sum of the first use is told on
+    standard error and kept beside the file, and checked at every later use.
 
     Args:
         published: what to fetch.
@@ -84,7 +88,7 @@ def fetch(published: Published, cache: Path | None = None) -> Path:
 
     Raises:
         ConnectionError: it cannot be fetched; says the address, and where to put the file by hand.
-        ValueError: the cached file is no longer what was fetched.
+        ValueError: the file is not the published one, or no longer what was fetched.
     """
     cache = cache or cache_folder()
     path = cache / f"{published.name}.pt"
@@ -99,9 +103,13 @@ def fetch(published: Published, cache: Path | None = None) -> Path:
             ) from error
         sums.unlink(missing_ok=True)
     found = _checksum(path)
-    if not sums.exists():
+    if published.sha256 is not None:
+        if found != published.sha256:
+            raise ValueError(f"{path} is not the published file: its SHA-256 sum is {found}, not {published.sha256}.")
+    elif not sums.exists():
         sums.write_text(f"{found}  {path.name}\n")
-    elif sums.read_text().split()[0] != found:
+        print(f"{path} is trusted at its first use: no sum of it was published. SHA-256: {found}", file=sys.stderr)
+    elif sums.read_text().split()[:1] != [found]:
         raise ValueError(f"{path} is not what was fetched: its SHA-256 sum differs from {sums.name}. Remove both.")
     return path
 

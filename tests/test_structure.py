@@ -16,6 +16,7 @@ FOREIGN_PRIVATE = {
     "models.native.layout: _fields_": "of a ctypes structure, documented by Python",
     "models.native.layout: _type_": "of a ctypes type, documented by Python",
     "data.workers: _exit": "documented by Python; a worker must not run what its parent registered for its end",
+    "genutil.evaluation.batches: _replace": "documented by Python, of named tuples",
     "genutil.system.batch_norms: _BatchNorm": "the base of torch's batch norms",
     "models.networks.planes: _C": "torch has no public way to ask for function transforms and dispatch modes",
     "models.networks.planes: _NormBase": "the base of torch's batch and instance norms",
@@ -26,7 +27,6 @@ FOREIGN_PRIVATE = {
     "models.wirings.learned: _version": "of a tensor: how often it was written to",
     "models.wirings.wire: _version": "the same",
     "models.native.nodes: _version": "the same",
-    "pretrained.safe_pickle: _utils": "functions that torch names in its files",
 }
 """Private attributes of other libraries that may be read, as module and name, each with the reason; none of our own."""
 MODULES = library()

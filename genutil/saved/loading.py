@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -43,8 +45,9 @@ def fit(network: nn.Module, weights: Mapping[str, Any], source: Source) -> None:
         raise UserError(f"{source} does not fit the network: {'; '.join(differences)}.")
     try:
         network.load_state_dict(weights)
-    except ValueError as error:  # entries of the right shape that belong to another network
-        raise UserError(f"{source} does not fit the network: {error}") from error
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:  # entries of another network, or of another kind
+        said = " ".join(str(error).split()).removesuffix(".")
+        raise UserError(f"{source} does not fit the network: {said}.") from error
 
 
 def start_from(source: Source, network: nn.Module, classifier: Callable[[], Collection[str]]) -> list[str]:
@@ -84,18 +87,81 @@ def resume(source: Source, fabric: Fabric, network: nn.Module, optimizer: Optimi
     """
     contents = source.training_state()
     fit(network, contents["network"], source)
+    _resume_optimizer(source, optimizer, copy.deepcopy(contents["optimizer"]))  # else it would share its tensors
+    if contents["precision"]:
+        try:
+            fabric.strategy.precision.load_state_dict(contents["precision"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"The state of the precision in {source} does not fit.") from error
+    return copy.deepcopy(contents["progress"])
+
+
+def _resume_optimizer(source: Source, optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Give an optimizer the state of a saved one of the same kind; its settings stay as they are.
+
+    Raises:
+        UserError: it is of another kind: it has other groups, or keeps other numbers for each weight.
+    """
     settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    here, states = _kept(optimizer), [_filled(state) for state in saved["state"].values()]
+    others = [names for names in states if names and names != here]
+    if not any(states) and here and _updates(source):
+        others = [set()]
+    if others:
+        raise UserError(
+            f"The optimizer of {source} is another one: it keeps {_names(others[0])} of each weight, and this one "
+            f"{_names(here)}. Go on with its optimizer and momentum, or start from its weights with --init_from."
+        )
     try:
-        optimizer.load_state_dict(copy.deepcopy(contents["optimizer"]))  # else it would share its tensors
-    except ValueError as error:
+        optimizer.load_state_dict(_of_same_kernels(saved, settings))
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise UserError(
             f"The optimizer of {source} does not fit: it was made with other settings (decay_norm_and_bias?)."
         ) from error
+    for weight in weights:
+        for name, value in optimizer.state.get(weight, {}).items():
+            if not _fits(value, weight):
+                raise UserError(f"The optimizer of {source} does not fit: its {name} of a weight has another shape.")
     for group, setting in zip(optimizer.param_groups, settings, strict=True):
         group.update(setting)
-    if contents["precision"]:
-        fabric.strategy.precision.load_state_dict(contents["precision"])
-    return copy.deepcopy(contents["progress"])
+
+
+def _kept(optimizer: Optimizer) -> set[str]:
+    """What an optimizer keeps of each weight, as found by a step of another one like it."""
+    weight = nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    taken = inspect.signature(type(optimizer)).parameters
+    other = type(optimizer)([weight], **{key: value for key, value in optimizer.defaults.items() if key in taken})
+    other.step()
+    return _filled(other.state[weight])
+
+
+def _filled(state: Mapping[str, Any]) -> set[str]:
+    return {name for name, value in state.items() if value is not None}
+
+
+def _updates(source: Source) -> Any:
+    progress = source.training_state()["progress"]
+    return progress.get("epoch") or progress.get("step")
+
+
+def _fits(value: Any, weight: Tensor) -> bool:
+    """Whether an optimizer can have a value for a weight: none yet, a number, or one for each of its entries."""
+    if isinstance(value, Tensor):
+        return value.dim() == 0 or value.shape == weight.shape
+    return value is None or isinstance(value, int | float)
+
+
+def _names(keys: set[str]) -> str:
+    return " and ".join(sorted(keys)) or "nothing"
+
+
+def _of_same_kernels(saved: dict[str, Any], settings: list[dict[str, Any]]) -> dict[str, Any]:
+    """An optimizer's state as if it had been saved by the kernels used now, which decide where its counts lie."""
+    for group, setting in zip(saved["param_groups"], settings, strict=False):
+        group.update({name: setting[name] for name in ("fused", "foreach", "capturable") if name in setting})
+    return saved
 
 
 def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:

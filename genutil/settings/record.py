@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import PurePath
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from genutil.settings.section import Count, FilePath, Positive, Section
+from genutil.settings.section import Count, FilePath, Index, Positive, Section
 
 
 class Record(Section):
@@ -29,6 +30,11 @@ class Record(Section):
     )
     val_interval: Count | None = Field(None, description="steps between validations; none: one at the end of an epoch")
     max_eval_steps: Count | None = Field(None, description="steps of a validation, at most; none: all images")
+
+    snapshots: Annotated[Index, Field(le=30)] = Field(
+        12, description="of which edges act, kept over the training for the report's slider; 0: none"
+    )
+    report: bool = Field(True, description="at the end of training, write report.html beside the checkpoints")
 
     @field_validator("name")
     @classmethod

@@ -12,6 +12,7 @@ import yaml
 
 from genutil.config import Experiment
 from genutil.errors import UserError
+from genutil.saved import snapshots
 from genutil.saved.sources import Sources
 from genutil.system import jobs
 from genutil.system.files import TEMPORARY, claim_log_folder, remove_leftovers, write_text
@@ -54,6 +55,8 @@ def claim(experiment: Experiment, progress: Progress, sources: Sources, say: Cal
     lock = _to_go_on_in(experiment, progress, sources, say) or _new(experiment)
     try:
         remove_leftovers(lock.folder)
+        if experiment.resume:
+            snapshots.carry_over(Path(experiment.resume).parent, lock.folder, progress.updates)
         write_text(lock.folder / SETTINGS, yaml.safe_dump(experiment.to_saved(), sort_keys=False))
         return Folders(lock.folder, claim_log_folder(Path(experiment.log_dir), name_of(experiment)), lock)
     except BaseException:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Lt
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from genutil.errors import UserError
+
+_Number = Annotated[int, Ge(0), Lt(2**53)]
 
 
 @dataclass
@@ -43,11 +48,13 @@ class Progress:
             before the first of them is not known.
     """
 
-    steps_per_epoch: int
-    epoch: int = 0
-    step: int = 0
-    validated: int = 0
-    best: dict[str, Any] | None = None
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
+
+    steps_per_epoch: Annotated[int, Ge(1)]
+    epoch: _Number = 0
+    step: _Number = 0
+    validated: _Number = 0
+    best: Annotated[dict[str, int | float] | None, AfterValidator(lambda best: _check_best(best))] = None
     history: list[dict[str, Any]] = field(default_factory=list)
     totals: Totals = field(default_factory=Totals)
     noted: Totals = field(default_factory=Totals)
@@ -73,17 +80,38 @@ class Progress:
         """Take over what a checkpoint saved.
 
         Raises:
-            UserError: it was saved within an epoch of another number of steps.
+            UserError: it was saved within an epoch of another number of steps, or is not what this program saves.
         """
-        if saved["step"] and saved["steps_per_epoch"] != self.steps_per_epoch:
+        try:
+            found = _SAVED.validate_python(saved)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            place = ".".join(map(str, ("progress", *fault["loc"])))
+            raise UserError(f"{source} is damaged: {place}: {fault['msg']}.") from None
+        if found.step and found.steps_per_epoch != self.steps_per_epoch:
             raise UserError(
-                f"{source} was saved within an epoch of {saved['steps_per_epoch']} steps, and an epoch has "
+                f"{source} was saved within an epoch of {found.steps_per_epoch} steps, and an epoch has "
                 f"{self.steps_per_epoch} now: resume with the same data and batch_size."
             )
-        sums: dict[str, Any] = {name: Totals(**saved[name]) for name in ("totals", "noted") if name in saved}
-        values = {**saved, **sums, "steps_per_epoch": self.steps_per_epoch}
-        for name, value in values.items():
-            setattr(self, name, value)
+        found.steps_per_epoch = self.steps_per_epoch
+        for part in fields(found):
+            setattr(self, part.name, getattr(found, part.name))
+
+
+def _check_steps(progress: Progress) -> Progress:
+    if progress.step > progress.steps_per_epoch:
+        raise PydanticCustomError("steps", "is more than an epoch has")
+    return progress
+
+
+def _check_best(best: dict[str, Any] | None) -> dict[str, Any] | None:
+    if best is not None and not {"epoch", "top1"} <= best.keys():
+        raise PydanticCustomError("best", "has no epoch or no top1")
+    return best
+
+
+_SAVED = TypeAdapter(Annotated[Progress, AfterValidator(_check_steps)])
+"""Reads what `to_saved` gave."""
 
 
 class Meter:

@@ -17,6 +17,9 @@ class Complete(Wiring):
         super().__init__(layout, prune_rate)
         self.kept = layout.possible
 
+    def follows_rate(self, step: int, steps: int) -> bool:
+        return True
+
     def forward(self, weight: Tensor) -> Tensor:
         return weight
 

@@ -28,6 +28,9 @@ class Learned(Wiring):
     def allot(self, edges: int) -> None:
         self.kept = self.active = edges
 
+    def follows_rate(self, step: int, steps: int) -> bool:
+        return step < steps
+
     def choose(self, weight: Tensor, k: int) -> Tensor:
         """Mask [possible] of the k edges to keep."""
         return keep_largest(weight, k)

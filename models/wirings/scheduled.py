@@ -103,6 +103,9 @@ class GradualMagnitude(_Masked):
     def due(self, step: int, steps: int) -> bool:
         return super().due(step, steps) or step == self.last_change(steps)
 
+    def follows_rate(self, step: int, steps: int) -> bool:
+        return step <= self.last_change(steps)
+
     def progress(self, step: int, steps: int) -> float:
         length = self.last_change(steps) + 1 - self.begin * steps
         time = (step + 1 - self.begin * steps) / length if length > 0 else 1.0
@@ -282,6 +285,9 @@ class STR(Scheduled):
 
     def due(self, step: int, steps: int) -> bool:
         return step + 1 == steps
+
+    def follows_rate(self, step: int, steps: int) -> bool:
+        return step < steps
 
     def change(
         self, weight: Tensor, gradient: Tensor | None, states: Sequence[Tensor], edges: int, step: int, steps: int

@@ -55,6 +55,10 @@ class Wiring(nn.Module):
         """Let so many edges act instead of those that follow from the prune rate."""
         self.kept = edges
 
+    def follows_rate(self, step: int, steps: int) -> bool:
+        """Whether another prune rate takes effect, or needs none, in training that goes on after so many steps."""
+        return False
+
     def score(self, weight: Tensor) -> Tensor:
         """What the rule keeps the largest of, [possible], not negative, comparable between graphs."""
         return weight.detach().abs()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,14 @@ def saved(path: Path, fabric: Fabric, network: nn.Module | None = None, **settin
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
     checkpoints.write(path, checkpoints.contents(fabric, network, optimizer, {"epoch": 3}, {"lr": 0.1, **settings}))
+    return path
+
+
+def settings_alone(path: Path, settings: Mapping[str, Any]) -> Path:
+    """Write a checkpoint that holds settings, and no weights; its path."""
+    parts: dict[str, Any] = {name: {} for name in ("network", "progress", "precision")}
+    parts |= {"optimizer": {"state": {}, "param_groups": []}, "settings": dict(settings)}
+    torch.save({"format": checkpoints.FORMAT, "version": checkpoints.VERSION, **parts}, path)
     return path
 
 

@@ -279,6 +279,26 @@ def test_a_checkpoint_with_unknown_settings_is_refused():
         Experiment.from_saved({**saved, "lr": "fast"})
 
 
+@pytest.mark.parametrize(
+    ("folder", "name", "expected"),
+    [
+        ("here/mine", "mine", "here"),
+        ("here/mine-3", "mine", "here"),
+        ("here/group/mine", "group/mine", "here"),
+        ("here/downloads", "mine", "./checkpoints"),
+        ("here/mine-x", "mine", "./checkpoints"),
+        ("here/mine", None, "./checkpoints"),
+    ],
+)
+def test_a_checkpoint_chooses_no_folder(folder: str, name: str | None, expected: str, tmp_path: Path):
+    saved = Experiment(save_dir="/root/theirs", log_dir="/root/theirs", name=name).to_saved()
+    resumed = Experiment.from_saved(saved, {"resume": str(tmp_path / folder / "last.pt")})
+    assert resumed.save_dir == (expected if expected.startswith(".") else str(tmp_path / expected))
+    assert resumed.log_dir == "./runs"
+    given = Experiment.from_saved(saved, {"resume": f"{folder}/last.pt", "save_dir": "a", "log_dir": "b"})
+    assert (given.save_dir, given.log_dir) == ("a", "b")
+
+
 def test_a_changed_copy_is_checked_as_a_whole():
     experiment = Experiment(lr_scheduler="multistep", multistep_lr_milestones=[1])
     changed = experiment.but(lr_scheduler="cosine", multistep_lr_milestones=[], lr=0.5)

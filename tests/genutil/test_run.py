@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,14 @@ def test_results_have_their_keys_and_are_written(trained: tuple[Path, dict]) -> 
 def test_everything_is_where_it_says(trained: tuple[Path, dict]) -> None:
     folder, results = trained
     names = {path.name for path in (folder / "checkpoints" / "tiny").iterdir()}
-    assert names == {"init.pt", "last.pt", "best.pt", "settings.yml", *(f"epoch_{n}.pt" for n in (1, 2, 3, 4))}
+    assert names == {
+        "init.pt",
+        "last.pt",
+        "best.pt",
+        "settings.yml",
+        "snapshots",
+        *(f"epoch_{n}.pt" for n in (1, 2, 3, 4)),
+    }
     log = Path(results["log"])
     assert log.parent == folder / "runs"
     assert log.name.startswith("tiny-")
@@ -87,7 +95,7 @@ def test_the_settings_are_kept_with_the_normalisation_that_was_used(trained: tup
     folder, results = trained
     kept = yaml.safe_load((folder / "checkpoints" / "tiny" / "settings.yml").read_text())
     assert kept == checkpoints.read(results["checkpoint"])["settings"]
-    again = Experiment.from_saved(kept)
+    again = Experiment.from_settings(kept)
     assert len(again.mean) == len(again.std) == 1
     assert again.to_saved() == kept
 
@@ -207,6 +215,23 @@ def test_a_run_goes_on_in_its_folder_unless_that_has_gone_further(tmp_path: Path
     assert checkpoints.read(folder / "last.pt")["progress"]["epoch"] == 3
 
 
+def test_a_checkpoint_from_elsewhere_is_gone_on_with_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    last = Path(run(tiny(there, num_epochs=1, only_batches=2))["checkpoint"])
+    theirs = sorted(path for path in there.rglob("*"))
+    here = tmp_path / "here"
+    (here / "tiny").mkdir(parents=True)
+    copy = Path(shutil.copy(last, here / "tiny"))
+    monkeypatch.chdir(here)
+    longer = {"num_epochs": 2, "only_batches": 2, "gpus": [], "resume": str(copy)}
+    found = run(Experiment.from_saved(checkpoints.read(copy)["settings"], longer))
+    assert found["checkpoint"] == str(copy)
+    assert Path(found["log"]).resolve().parent == here / "runs"
+    assert sorted(path for path in there.rglob("*")) == theirs
+
+
 def test_weights_of_another_run_start_one_with_other_classes(
     trained: tuple[Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,9 +255,10 @@ def test_weights_of_another_run_start_one_with_other_classes(
 
 def test_a_checkpoint_of_another_network_is_told(trained: tuple[Path, dict], tmp_path: Path) -> None:
     _, results = trained
-    for way in ("init_from", "resume"):
-        with pytest.raises(UserError, match=r"does not fit the network: .*conv\.weight is \[60, 1, 3, 3\] there"):
-            run(tiny(tmp_path, dim=84, **{way: results["checkpoint"]}))
+    with pytest.raises(UserError, match=r"does not fit the network: .*conv\.weight is \[60, 1, 3, 3\] there"):
+        run(tiny(tmp_path, dim=84, init_from=results["checkpoint"]))
+    with pytest.raises(UserError, match=r"^dim is 60 in .*last\.pt and 84 here: training goes on as it began\."):
+        run(tiny(tmp_path, dim=84, resume=results["checkpoint"]))
     assert not list(tmp_path.iterdir())
 
 

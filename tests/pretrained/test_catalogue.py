@@ -1,5 +1,6 @@
 """Fetching published weights from a server on loopback: whole or not at all."""
 
+import hashlib
 import http.server
 import threading
 from dataclasses import replace
@@ -43,10 +44,16 @@ def entry(address, file="whole.pt"):
     return replace(catalogue.find("dnw_x225"), address=f"{address}/{file}")
 
 
-def test_a_network_is_fetched_once_and_its_checksum_kept(address, tmp_path):
-    for _ in range(2):
+SUM = hashlib.sha256(CONTENTS).hexdigest()
+
+
+def test_a_network_is_fetched_once_and_its_checksum_kept_and_told(address, tmp_path, capsys):
+    for told in (f"is trusted at its first use: no sum of it was published. SHA-256: {SUM}\n", ""):
         path = catalogue.fetch(entry(address), tmp_path / "cache")
         assert path.read_bytes() == CONTENTS
+        said = capsys.readouterr().err
+        assert said.endswith(told)
+        assert bool(said) == bool(told)
     assert Server.asked == 1
     assert sorted(p.name for p in path.parent.iterdir()) == ["dnw_x225.pt", "dnw_x225.pt.sha256"]
 
@@ -56,6 +63,14 @@ def test_a_file_that_changed_in_the_cache_is_refused(address, tmp_path):
     path.write_bytes(CONTENTS[:-1])
     with pytest.raises(ValueError, match="is not what was fetched"):
         catalogue.fetch(entry(address), tmp_path)
+
+
+def test_a_published_sum_is_held_to(address, tmp_path, capsys):
+    known = replace(entry(address), sha256=SUM)
+    assert catalogue.fetch(known, tmp_path).read_bytes() == CONTENTS
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match=f"is not the published file: its SHA-256 sum is {SUM}, not {'0' * 64}"):
+        catalogue.fetch(replace(known, sha256="0" * 64), tmp_path)
 
 
 @pytest.mark.parametrize("file", ["cut.pt", "absent.pt"])

@@ -5,6 +5,7 @@ import torch
 
 from genutil.cli.command_line import parse, resolve
 from genutil.errors import UserError
+from tests.genutil.parts import settings_alone
 
 
 def settings(*words):
@@ -183,11 +184,8 @@ def test_something_must_name_the_experiment():
 @pytest.fixture
 def checkpoint(tmp_path):
     """A checkpoint of the quickstart as far as settings go."""
-    checkpoints = pytest.importorskip("genutil.saved.checkpoints")
     saved = experiment("app:quickstart", "--lr", "0.3", "--gpus", "1", "--data-dir", "/there").to_saved()
-    path = tmp_path / "last.pt"
-    torch.save({"format": checkpoints.FORMAT, "version": checkpoints.VERSION, "settings": saved}, path)
-    return str(path)
+    return str(settings_alone(tmp_path / "last.pt", saved))
 
 
 def test_a_checkpoint_needs_no_app(checkpoint):

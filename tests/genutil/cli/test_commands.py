@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-import torch
 import yaml
 
 import data
 from genutil.cli import commands, subcommands
 from genutil.errors import UserError
-from genutil.saved import checkpoints, graph_files
+from genutil.saved import graph_files
 from genutil.saved.sources import Sources
 from tests.data import tfrecords
+from tests.genutil.parts import settings_alone
 
 
 def test_graphs_of_an_experiment_are_written_before_any_training(tmp_path, capsys):
@@ -99,8 +99,7 @@ def run(tmp_path):
     words = ["app:randwire/mnist_ws", "--graph_param", "6", "4", "0.75", "--graph_seed", "5"]
     experiment = graph_files.resolve(commands.command_line.resolve(commands.command_line.parse(words)), Sources())
     (tmp_path / "settings.yml").write_text(yaml.safe_dump(experiment.to_saved()))
-    saved = {"format": checkpoints.FORMAT, "version": checkpoints.VERSION, "settings": experiment.to_saved()}
-    torch.save(saved, tmp_path / "last.pt")
+    settings_alone(tmp_path / "last.pt", experiment.to_saved())
     return tmp_path
 
 

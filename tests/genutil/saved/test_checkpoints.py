@@ -56,8 +56,11 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     assert checkpoints.read_file(path) == (False, None)
     with pytest.raises(UserError, match="no checkpoint of this program"):
         checkpoints.read(path)
-    path.write_bytes(pickle.dumps(trap, protocol=2))
+    torch.save({"settings": trap}, path, _use_new_zipfile_serialization=False)
     assert checkpoints.read_file(path) == (False, None)
+    path.write_bytes(pickle.dumps(trap, protocol=2))
+    with pytest.raises(UserError, match="cannot be read as a PyTorch checkpoint"):
+        checkpoints.read_file(path)
     assert not trap.path.exists()
 
 
@@ -74,3 +77,23 @@ def test_a_later_format_is_told(tmp_path: Path) -> None:
     torch.save({"format": checkpoints.FORMAT, "version": 99}, path)
     with pytest.raises(UserError, match="later version of this program"):
         checkpoints.read(path)
+
+
+ODD = [None, "text", [1], {1: 2}, torch.ones(2), -1, True]
+
+
+def test_members_that_are_missing_or_odd_are_told(tmp_path: Path, fabric: Fabric) -> None:
+    whole = torch.load(saved(tmp_path / "last.pt", fabric), weights_only=True)
+    path = tmp_path / "odd.pt"
+    for name in whole.keys() - {"format"}:
+        torch.save({key: value for key, value in whole.items() if key != name}, path)
+        with pytest.raises(UserError, match=rf"odd\.pt is damaged: it has no {name}"):
+            checkpoints.read(path)
+        for odd in ODD:
+            torch.save({**whole, name: odd}, path)
+            with pytest.raises(UserError, match=rf"odd\.pt is damaged: its {name} is of no kind"):
+                checkpoints.read(path)
+    for odd in ({}, {"state": [], "param_groups": []}, {"state": {}, "param_groups": [{"lr": 1}]}):
+        torch.save({**whole, "optimizer": odd}, path)
+        with pytest.raises(UserError, match="its optimizer is of no kind"):
+            checkpoints.read(path)

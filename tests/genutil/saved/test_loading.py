@@ -109,7 +109,7 @@ def test_an_optimizer_of_other_groups_is_told(tmp_path: Path, fabric: Fabric) ->
     network = SmallNet()
     groups = [{"params": [p]} for p in network.parameters()]
     with pytest.raises(UserError, match=r"optimizer of .* does not fit"):
-        loading.resume(open_source(path), fabric, network, torch.optim.SGD(groups, lr=0.1))
+        loading.resume(open_source(path), fabric, network, torch.optim.SGD(groups, lr=0.1, momentum=0.9))
 
 
 def test_a_source_is_not_changed_by_the_training_that_goes_on_from_it(tmp_path: Path, fabric: Fabric) -> None:
