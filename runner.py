@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from genutil.cli import command_line, notices, subcommands, usage
 from genutil.errors import UserError
 from genutil.saved.sources import Sources
 from genutil.system import waiting
+from genutil.system.interruption import Interrupted
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Do what the words of a command line ask for, those of this process where none are given; the exit status.
 
     0: done. 1: done, but for files that `predict` had to leave out. 2: a mistake of the user, told on standard error,
-    or a failure in one of several experiments. 130: interrupted. 141: nobody reads the output any more.
+    or a failure in one of several experiments. 130: interrupted by Ctrl-C; 143, 129, 138: by SIGTERM, SIGHUP, SIGUSR1.
+    141: nobody reads the output any more.
     """
     words = sys.argv[1:] if words is None else words
     waiting.sleep_soon()
@@ -44,8 +47,11 @@ def main(words: Sequence[str] | None = None) -> int:
         run(experiment, sources)
         return 0
     except UserError as mistake:
-        print(mistake, file=sys.stderr)
+        with suppress(OSError):  # nobody reads it
+            print(mistake, file=sys.stderr, flush=True)
         return 2
+    except Interrupted as stop:
+        return stop.status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

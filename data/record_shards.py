@@ -18,7 +18,7 @@ from tqdm import tqdm
 from data.record_descriptions import DESCRIPTION
 from data.record_files import write_records
 from data.record_makers import Records
-from data.streams import end_with_parent, process_context
+from data.workers import end_with_parent, process_context
 
 SHUFFLE_SEED = 2019
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
@@ -27,6 +22,7 @@ from data.augmentation import (
 from data.batches import Batch, Settings
 from data.sources import Source, UnreadableImageError
 from data.steps import Steps, epoch_generator, shuffled
+from data.workers import begin_worker, deaf_to_signals, process_context
 
 BATCHES_AHEAD = 4  # of each worker
 
@@ -134,7 +130,9 @@ class StreamLoader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on, for this process."""
         self._jobs.epoch, self._jobs.start = epoch, start
-        for number, result in enumerate(self._results, start):
+        with deaf_to_signals():
+            results = iter(self._results)  # starts the workers, where there are none yet
+        for number, result in enumerate(results, start):
             images, indices, unreadable = self._finish(result)
             self._leave_out(unreadable)
             step = self.steps[number]
@@ -161,15 +159,6 @@ def _as_it_is(result: Any) -> Any:
     return result
 
 
-def process_context() -> BaseContext:
-    """How processes are started: forked from a clean server, for forking a program that has threads can hang."""
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(["torch", "torchvision.transforms.v2", "PIL.Image"])
-    return context
-
-
 def _worker_options(workers: int) -> dict[str, Any]:
     if workers == 0:
         return {"num_workers": 0}
@@ -178,25 +167,5 @@ def _worker_options(workers: int) -> dict[str, Any]:
         "multiprocessing_context": process_context(),
         "persistent_workers": True,
         "prefetch_factor": BATCHES_AHEAD,
-        "worker_init_fn": _begin_worker,
+        "worker_init_fn": begin_worker,
     }
-
-
-def _begin_worker(number: int) -> None:
-    # Ctrl-C is for the main process, which may still want batches
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.filterwarnings("ignore", module="PIL")
-    end_with_parent()
-
-
-def end_with_parent() -> None:
-    """Let this process end when the one that asked for it has, however that came."""
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def _wait_for_parent() -> None:
-    # a worker's parent in the system's eyes is the fork server, which lives as long as its workers do
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

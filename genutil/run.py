@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import shlex
+import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,14 +32,15 @@ from genutil.system.conditions import machine
 from genutil.system.distributed import (
     first_here,
     launch,
+    listen,
     make_runtime,
     say,
     starts_processes,
-    stop_signals,
 )
 from genutil.system.files import require_place, to_json, write_text, write_texts
-from genutil.system.interruption import Interrupted, StopRequest, announce
+from genutil.system.interruption import Interrupted, announce
 from genutil.system.one_process import OneProcess, Runtime
+from genutil.system.output import unbreakable
 from genutil.system.randomness import chosen_algorithms
 from genutil.training.acceleration import accelerated
 from genutil.training.agreement import same_start
@@ -98,6 +101,11 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     threads = torch.get_num_threads()
     try:
         results = launch(fabric, work, experiment, sources)
+    except Interrupted as stop:
+        if experiment.requeue and stop.number == signal.SIGUSR1 and jobs.is_first():
+            with unbreakable():
+                print(jobs.requeue(), flush=True)
+        raise
     finally:
         torch.set_num_threads(threads)
     results["seconds"] = time.perf_counter() - started
@@ -110,7 +118,7 @@ def work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str,
     """What each process of a run does (see `run`)."""
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
-    with chosen_algorithms(experiment.deterministic):
+    with chosen_algorithms(experiment.deterministic), unbreakable() if experiment.trains else nullcontext():
         return _work(fabric, experiment, sources)
 
 
@@ -230,10 +238,7 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
         progress.begin_piece(machine(fabric.device, fabric.world_size))
     folder, log_folder, _ = folders
     following = trackers.follow(experiment.tracker, name_of(experiment), log_folder, experiment.to_saved())
-    with (
-        StopRequest(stop_signals(), first=_announcer(fabric)) as stop,
-        RunLog(log_folder, progress.history, following) as log,
-    ):
+    with listen(_announcer(fabric)) as stop, RunLog(log_folder, progress.history, following) as log:
         training = Training(
             fabric=fabric,
             experiment=experiment,

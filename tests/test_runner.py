@@ -93,6 +93,10 @@ def test_help_works_from_any_folder(tmp_path):
             ["app:static_dnw", "app:quickstart"],
             "Two experiments are given, static_dnw and quickstart; run one at a time.",
         ),
+        (
+            ["--resume", "auto"],
+            "--resume auto needs an experiment, app:<name>, whose newest checkpoint is looked for.",
+        ),
         (["--evaluate"], "Name an experiment, app:<name>, or a checkpoint, --resume CKPT; --help lists them."),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from data import Batch, Loader
 from genutil.errors import UserError
-from genutil.system.distributed import agree
+from genutil.system.distributed import highest
 from genutil.system.interruption import Interrupted, StopRequest
 from genutil.system.one_process import Runtime
 
@@ -90,8 +90,8 @@ def stoppable(fabric: Runtime, batches: Iterable[Batch], stop: StopRequest, ever
     """
     for number, batch in enumerate(readable(batches)):
         look = fabric.world_size == 1 or number % every == 0
-        if look and agree(fabric, stop.requested):
-            raise Interrupted
+        if look and (signal := highest(fabric, stop.number)):
+            raise Interrupted(signal)
         yield batch
 
 

@@ -26,6 +26,9 @@ class Machine(Section):
         "cpu", description="what decodes the JPEG files of a folder; gpu: where torchvision can"
     )
     threads: Annotated[Count, Field(le=1024)] | None = Field(None, description="CPU threads; none: torch's own choice")
+    requeue: bool = Field(
+        False, description="under SLURM: after SIGUSR1, which saves and stops, ask for the job to be started again"
+    )
 
     @model_validator(mode="after")
     def _fit_machine(self) -> Self:

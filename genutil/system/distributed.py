@@ -8,8 +8,10 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +26,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.system.files import write_text
-from genutil.system.interruption import Interrupted, StopRequest, announce
+from genutil.system.interruption import STOP_SIGNALS, Interrupted, StopRequest, announce
 from genutil.system.one_process import OneProcess, Runtime
 
 if TYPE_CHECKING:
@@ -32,6 +34,13 @@ if TYPE_CHECKING:
     from lightning_fabric.strategies import DataParallelStrategy
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+logging.getLogger("torch.multiprocessing").setLevel(logging.ERROR)  # it tells of each process that it ends
+
+LOST = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused")
+"""What gloo says where a process that it waits for is gone."""
+
+SECONDS_TO_BE_ENDED = 10
 
 OUTCOME = "outcome"
 MISTAKE = "mistake-of-"
@@ -75,6 +84,11 @@ def make_fabric(experiment: Experiment) -> Fabric:
     from genutil.system.strategies import make_strategy
 
     gpus = _choose_gpus(experiment)
+    if experiment.num_nodes > 1 and not _is_placed():
+        raise UserError(
+            f"num_nodes: {experiment.num_nodes} needs something that starts the run on each machine: torchrun, or srun "
+            "of SLURM. By hand, set MASTER_ADDR, MASTER_PORT and NODE_RANK on each."
+        )
     if experiment.precision == "16" and not gpus:
         raise UserError("precision 16 needs a GPU; the CPU has bf16 and 32.")
     local, nodes = len(gpus) or experiment.devices, experiment.num_nodes
@@ -91,6 +105,12 @@ def make_fabric(experiment: Experiment) -> Fabric:
         strategy=make_strategy(experiment, on_gpus=bool(gpus), processes=local * nodes),
         precision=PRECISIONS[experiment.precision],
     )
+
+
+def _is_placed() -> bool:
+    """Whether this process knows which machine of several it is on."""
+    by_hand = {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} <= os.environ.keys()
+    return by_hand or any(name in os.environ for name in ("LOCAL_RANK", "GROUP_RANK", "SLURM_NTASKS"))
 
 
 def _choose_gpus(experiment: Experiment) -> list[int]:
@@ -118,8 +138,8 @@ def launch(fabric: Runtime, function: Callable[..., Any], *arguments: Any) -> An
 
     Processes are started afresh (spawn), so that this works from a script, a test or another program alike; the
     function and its arguments must be picklable then. Where torchrun or SLURM started them, or one is enough, it runs
-    in this one. When one process fails the others are ended. A first Ctrl-C or SIGTERM is passed on to all of them as
-    a request to stop.
+    in this one. When one process fails or is killed the others are ended. A signal that asks to stop is passed on to
+    all of them.
 
     Raises:
         UserError: as raised in any of the processes.
@@ -133,41 +153,93 @@ def launch(fabric: Runtime, function: Callable[..., Any], *arguments: Any) -> An
             fabric.launch()
         except ValueError as error:  # what torchrun or SLURM started does not match what was asked for
             raise UserError(str(error)) from error
+        except dist.DistNetworkError as error:
+            where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            raise UserError(f"The processes cannot meet at {where}: {str(error).splitlines()[0]}") from error
         if grouped or not _has_group():
             return function(fabric, *arguments)
         outcome = _outcome(function, fabric, *arguments)
         end_group()
         return _returned(outcome)
+    return _start(fabric, function, *arguments)
+
+
+def _start(fabric: Fabric, function: Callable[..., Any], *arguments: Any) -> Any:
+    """See `launch`: in processes that are started for it."""
     port = os.environ.get("MASTER_PORT")
+    if port is not None:
+        _require_free(port)
     with (
         tempfile.TemporaryDirectory() as folder,
         StopRequest(first=_pass_on_request, second=_end_children) as stop,
     ):
         try:
             fabric.launch(partial(_in_process, function=function, folder=Path(folder), arguments=arguments))
-        except (ProcessRaisedException, ProcessExitedException):
+        except (ProcessRaisedException, ProcessExitedException) as error:
             for mistake in Path(folder).glob(f"{MISTAKE}*"):
                 raise UserError(mistake.read_text()) from None
             if stop.requested:
-                raise Interrupted from None
+                raise Interrupted(stop.number) from None
+            if isinstance(error, ProcessExitedException) and error.signal_name:
+                raise UserError(_killed(error.error_index, error.signal_name)) from None
             raise
         finally:
             if port is None:
                 os.environ.pop("MASTER_PORT", None)
         outcome = pickle.loads((Path(folder) / OUTCOME).read_bytes())
+    if isinstance(outcome, Interrupted) and stop.requested:
+        raise Interrupted(stop.number)
     return _returned(outcome)
 
 
-def stop_signals() -> tuple[int, ...]:
-    """The signals that ask a process of a run to stop: a parent that started it passes the request on as SIGUSR1."""
+def _killed(process: int, signal_name: str) -> str:
+    memory = ", as the system does where memory runs out" if signal_name == "SIGKILL" else ""
+    return (
+        f"Process {process + 1} of the run was ended from outside by {signal_name}{memory}; the others were stopped. "
+        "A training goes on from its last checkpoint with --resume."
+    )
+
+
+def _require_free(port: str) -> None:
+    """See to it that processes can meet at a port.
+
+    Raises:
+        UserError: it is no port, or another program has it.
+    """
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as test:
+            test.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            test.bind(("", int(port)))
+    except (ValueError, OverflowError):
+        raise UserError(f"MASTER_PORT is {port!r}, and a port is a number up to 65535.") from None
+    except OSError as error:
+        raise UserError(
+            f"MASTER_PORT is {port}, where processes cannot meet ({error.strerror}): set another one, or none."
+        ) from error
+
+
+def listen(announcer: Callable[[], None] = lambda: None) -> StopRequest:
+    """A request to stop a process of a run.
+
+    One that a parent started hears what is sent to the whole group, and SIGUSR2 by which its parent passes requests on;
+    its parent ends it where it is to end at once.
+
+    Args:
+        announcer: called at the first signal.
+    """
     if multiprocessing.parent_process() is None:
-        return signal.SIGINT, signal.SIGTERM
-    return signal.SIGINT, signal.SIGUSR1
+        return StopRequest(first=announcer)
+    return StopRequest((*STOP_SIGNALS, signal.SIGUSR2), first=announcer, second=None)
 
 
 def _in_process(fabric: Fabric, function: Callable[..., Any], folder: Path, arguments: Sequence[Any]) -> None:
     """Leave what the function returns, or the user's mistake, in files: a pipe to the parent would be too narrow."""
-    outcome = _outcome(function, fabric, *arguments)
+    try:
+        outcome = _outcome(function, fabric, *arguments)
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in LOST):
+            time.sleep(SECONDS_TO_BE_ENDED)  # the parent tells of the process that is gone, and ends this one
+        raise
     if isinstance(outcome, UserError):
         write_text(folder / f"{MISTAKE}{fabric.local_rank}", str(outcome))
     end_group()
@@ -187,8 +259,8 @@ def _outcome(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
     except UserError as mistake:
         return UserError(str(mistake))
-    except Interrupted:
-        return Interrupted()
+    except Interrupted as stop:
+        return Interrupted(stop.number)
 
 
 def _returned(outcome: Any) -> Any:
@@ -217,7 +289,7 @@ def _pass_on_request() -> None:
     announce()
     for child in multiprocessing.active_children():
         if child.pid is not None:
-            os.kill(child.pid, signal.SIGUSR1)
+            os.kill(child.pid, signal.SIGUSR2)
 
 
 def _end_children() -> None:
@@ -275,6 +347,15 @@ def agree(fabric: Runtime, wish: bool) -> bool:
     if fabric.world_size == 1:
         return wish
     return bool(sum_over_processes(fabric, torch.tensor(float(wish), device=fabric.device)) > 0)
+
+
+def highest(fabric: Runtime, number: int) -> int:
+    """The highest of the numbers of all processes. All must ask at the same point."""
+    if isinstance(fabric, OneProcess) or fabric.world_size == 1:
+        return number
+    found = fabric.all_reduce(torch.tensor(number, device=fabric.device), reduce_op="max")
+    assert isinstance(found, Tensor)
+    return int(found)
 
 
 @torch.no_grad()

@@ -93,8 +93,8 @@ def _write(file: BinaryIO, write: Callable[[BinaryIO], object]) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what dead processes were writing into a folder when they died; files of living ones stay."""
-    for path in folder.iterdir():
+    """Remove what dead processes were writing into a folder, or one in it; files of living ones stay."""
+    for path in folder.rglob(".*.tmp"):
         if not TEMPORARY.fullmatch(path.name):
             continue
         with suppress(OSError):  # gone meanwhile, of a living process, or not ours to remove

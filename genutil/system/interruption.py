@@ -6,46 +6,73 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""What asks a run to stop: Ctrl-C; schedulers and systemd; a terminal that closes; SLURM before its time limit."""
+
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop and stands where it can be saved; says where it was saved once that is done."""
+    """The run was asked to stop and stands where it can be saved; says where it was saved once that is done.
+
+    Args:
+        number: of the signal that asked.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def status(self) -> int:
+        """The exit status: 130 after Ctrl-C, 143 after SIGTERM."""
+        return 128 + self.number
 
 
 class StopRequest:
-    """Turns a first signal into a request, and a second one of the same kind into an immediate KeyboardInterrupt.
+    """Turns signals into a request, and a second Ctrl-C into an immediate KeyboardInterrupt.
+
+    Other signals may come as often as they like: one that is sent to a group of processes is heard from several.
 
     To be used as a context: the handlers of before come back at its end. Outside the main thread, where Python allows
     no handlers, nothing is ever requested.
 
     Args:
-        signals: those listened to.
+        signals: those listened to; SIGHUP not where it is ignored already, as under nohup.
         first: called at the first signal.
-        second: called at a second one, before KeyboardInterrupt is raised.
+        second: called at a second Ctrl-C, before KeyboardInterrupt is raised; None where that does no more than the
+            first.
 
     Attributes:
-        requested: whether a signal came.
+        number: of the first signal that came; 0 where none did.
     """
 
     def __init__(
         self,
-        signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM),
+        signals: Sequence[int] = STOP_SIGNALS,
         first: Callable[[], None] = lambda: None,
-        second: Callable[[], None] = lambda: None,
+        second: Callable[[], None] | None = lambda: None,
     ) -> None:
-        self.requested = False
+        self.number = 0
         self._signals = signals
         self._first = first
         self._second = second
-        self._seen: set[int] = set()
+        self._ctrl_c = False
         self._before: dict[int, Any] = {}
         self._owner = os.getpid()
 
+    @property
+    def requested(self) -> bool:
+        """Whether a signal came."""
+        return self.number != 0
+
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in self._signals}
+            ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            heard = [number for number in self._signals if number != signal.SIGHUP or not ignored]
+            self._before = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,19 +83,20 @@ class StopRequest:
     def _handle(self, number: int, _: FrameType | None) -> None:
         if os.getpid() != self._owner:
             _as_a_forked_worker(number)
-        elif number in self._seen:
+            return
+        if number == signal.SIGINT and self._ctrl_c and self._second is not None:
             self._second()
             raise KeyboardInterrupt
-        else:
-            self._seen.add(number)
-            if not self.requested:
-                self.requested = True
-                self._first()
+        self._ctrl_c = self._ctrl_c or number == signal.SIGINT
+        if not self.requested:
+            self.number = number
+            self._first()
 
 
 def announce() -> None:
     """Say on standard error that the request was heard. Safe in a signal handler."""
-    os.write(2, b"\nStopping as soon as the run can be saved; once more to stop at once.\n")
+    with suppress(OSError):  # nobody reads it
+        os.write(2, b"\nStopping as soon as the run can be saved; Ctrl-C once more to stop at once.\n")
 
 
 def _as_a_forked_worker(number: int) -> None:

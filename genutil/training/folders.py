@@ -19,12 +19,10 @@ from genutil.saved.sources import Sources
 from genutil.system import jobs
 from genutil.system.files import TEMPORARY, claim_log_folder, remove_leftovers, write_text
 from genutil.system.locks import LOCK, FolderInUseError, FolderLock
-from genutil.training.going_on import is_run_folder, name_of
+from genutil.training.going_on import DAMAGED, is_run_folder, name_of
 from genutil.training.progress import Progress
 
 SETTINGS = "settings.yml"
-DAMAGED = "last.damaged.pt"
-"""Where a last.pt that cannot be read is put aside."""
 
 
 class Folders(NamedTuple):

@@ -16,6 +16,9 @@ from genutil.system import jobs, locks
 AUTO = "auto"
 """The value of `resume` that asks for the newest good checkpoint of the experiment."""
 
+DAMAGED = "last.damaged.pt"
+"""Where a last.pt that cannot be read is put aside."""
+
 MAY_DIFFER = frozenset(("num_epochs", "num_steps"))
 """Settings in which an experiment is still the same one."""
 
@@ -80,7 +83,7 @@ def newest(folder: Path, experiment: Experiment, sources: Sources, say: Callable
         say: is told of each that is damaged, or of another experiment.
     """
     last = folder / "last.pt"
-    others = sorted(path for path in folder.glob("*.pt") if path != last)
+    others = sorted(path for path in folder.glob("*.pt") if path.name not in (last.name, DAMAGED))
     good = dict(_good([last], experiment, sources, say)) or dict(_good(others, experiment, sources, say))
     return max(good, key=lambda path: good[path]) if good else None
 

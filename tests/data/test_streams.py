@@ -215,7 +215,7 @@ def running(process: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the states of processes from /proc")
-def test_workers_outlive_an_interrupt_but_not_their_program(photographs, tmp_path):
+def test_workers_outlive_what_is_sent_to_all_processes_but_not_their_program(photographs, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     root = Path(data.__file__).parents[1]
@@ -229,8 +229,11 @@ def test_workers_outlive_an_interrupt_but_not_their_program(photographs, tmp_pat
         workers = [int(word) for word in main.stdout.readline().split()]
         try:
             assert len(workers) == 2
-            for worker in workers:
-                os.kill(worker, signal.SIGINT)
+            server = int(Path(f"/proc/{workers[0]}/stat").read_text().rsplit(")", 1)[1].split()[1])
+            assert server != main.pid
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+                for process in (*workers, server):
+                    os.kill(process, number)
             assert main.stdout.readline() == "all batches\n"
             assert all(running(worker) for worker in workers)
         finally:
@@ -242,6 +245,15 @@ def test_workers_outlive_an_interrupt_but_not_their_program(photographs, tmp_pat
     for worker in left:
         os.kill(worker, signal.SIGKILL)
     assert not left
+
+
+def test_a_worker_ends_where_its_parent_asks(photographs):
+    loader = load(photographs, workers=1).train
+    next(loader.epoch(0))
+    (worker,) = loader._results._iterator._workers
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 1
 
 
 def test_real_photographs(real_data):

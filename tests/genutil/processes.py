@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,7 @@ def train_small(fabric: Fabric, folder: Path | None, resume: Path | None = None,
     torch.manual_seed(0)
     network = SmallNet(wiring="dnw" if sync else "random", dropout=0).double()
     experiment = recipe(lr=0.1, clip_grad_norm=1.0, label_smoothing=0.1, weight_decay=0.01, log_interval=2)
+    experiment.checkpoint_minutes = 1e-9  # last.pt at every step, of both processes, changes nothing
     first = fabric.global_rank == 0
     training = make_training(folder if first else None, experiment, network, data, fabric, prepare=prepare)
     scores = training.run()
@@ -152,6 +155,13 @@ def fail_in_the_second(fabric: Fabric) -> None:
     """The second process fails while the first waits for it."""
     if fabric.global_rank == 1:
         raise UserError("cat/7.png cannot be read.")
+    fabric.barrier()
+
+
+def die_in_the_second(fabric: Fabric) -> None:
+    """The second process is killed while the first waits for it."""
+    if fabric.global_rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
     fabric.barrier()
 
 

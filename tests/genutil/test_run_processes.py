@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from genutil.reports.logs import read_metrics
 from genutil.run import run
 from genutil.saved import checkpoints
 from tests.genutil.parts import assert_equal
-from tests.genutil.runs import command, environment, tiny, wait_for, weights
+from tests.genutil.runs import ROOT, command, environment, tiny, wait_for, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,3 +91,38 @@ def test_a_mistake_is_told_before_processes_are_started(tmp_path: Path, monkeypa
     with pytest.raises(UserError, match="digits has 10 classes"):
         run(tiny(tmp_path, devices=2, output_size=7, gpus=None))
     assert not list(tmp_path.iterdir())
+
+
+KILLED_AT_FIRST = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+import runner
+from genutil.training.loop import Training
+update = Training.update
+def until_killed(self, *given):
+    if os.environ["RANK"] == "1" and self.progress.updates == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return update(self, *given)
+if __name__ == "__main__":
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        Training.update = until_killed
+    sys.exit(runner.main())
+"""
+
+
+@pytest.mark.slow
+def test_what_torchrun_starts_again_goes_on(tmp_path: Path) -> None:
+    script = tmp_path / "killed_at_first.py"
+    script.write_text(KILLED_AT_FIRST.format(root=str(ROOT)))
+    _, _, *words = command(tmp_path, num_epochs=3)
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    done = subprocess.run(
+        [sys.executable, *start, str(script), *words], capture_output=True, text=True, env=environment(), timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "checkpoints"
+    assert done.stdout.count(f"Going on from {folder / 'tiny' / 'last.pt'}.") == 1
+    assert [path.name for path in folder.iterdir()] == ["tiny"]
+    progress = checkpoints.read(folder / "tiny" / "last.pt")["progress"]
+    steps = progress["steps_per_epoch"]
+    assert [record["step"] for record in progress["history"]] == [steps, 2 * steps, 3 * steps]

@@ -111,3 +111,9 @@ def test_ctrl_c_ends_the_whole_series(folder):
     assert lines[-2:] == [f"{name}  not run to its end\n" for name in ("one", "two")]
     assert not (folder / "checkpoints" / "two").exists()
     assert [entry["fault"] for entry in json.loads((folder / "all.json").read_text())["experiments"]] == [None, None]
+
+
+def test_an_experiment_that_may_go_on_is_checked_too(folder: Path) -> None:
+    entry = series.command_line.resolve(parse([file_of(folder, "resume: auto\noutput_size: 7\n")]))
+    with pytest.raises(UserError, match="10 classes and the network 7 outputs"):
+        series.check(entry)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import socket
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from genutil.saved import checkpoints, loading
 from genutil.saved.source import open_source
 from genutil.system.distributed import (
     agree,
+    highest,
     launch,
     make_fabric,
     make_runtime,
@@ -72,7 +75,6 @@ def test_16_bits_on_the_cpu_are_refused() -> None:
         ({"evaluate": True}, True),
         ({"evaluate": True, "gpus": []}, True),
         ({"evaluate": True, "devices": 2}, False),
-        ({"evaluate": True, "num_nodes": 2}, False),
         ({"evaluate": True, "precision": "bf16"}, False),
         ({}, False),
     ],
@@ -108,6 +110,43 @@ def test_one_process_sums_and_agrees_alone(fabric: Runtime) -> None:
     assert sum_over_processes(fabric, torch.tensor([1.0, 2.0])).tolist() == [1, 2]
     assert agree(fabric, True)
     assert not agree(fabric, False)
+
+
+@pytest.mark.parametrize("fabric", [Fabric(accelerator="cpu", devices=1), OneProcess()])
+def test_one_process_has_the_highest_number(fabric: Runtime) -> None:
+    assert highest(fabric, 15) == 15
+
+
+def test_several_machines_need_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"^num_nodes: 2 needs something that starts the run on each machine: torchrun"):
+        make_fabric(Experiment(num_nodes=2, gpus=[]))
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "NODE_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert make_fabric(Experiment(num_nodes=2, gpus=[])).world_size == 2
+
+
+def test_a_port_that_is_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        monkeypatch.setenv("MASTER_PORT", str(other.getsockname()[1]))
+        with pytest.raises(UserError, match=r"^MASTER_PORT is \d+, where .* meet \(Address already in use"):
+            launch(make_fabric(Experiment(devices=2)), processes.fail_in_the_second)
+    assert "MASTER_PORT" in os.environ
+
+
+@pytest.mark.parametrize("port", ["", "a", "-1", "70000"])
+def test_a_port_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    monkeypatch.setenv("MASTER_PORT", port)
+    with pytest.raises(UserError, match="a port is a number up to 65535"):
+        launch(make_fabric(Experiment(devices=2)), processes.fail_in_the_second)
+
+
+def test_a_process_that_is_killed_is_told_and_ends_the_others() -> None:
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"^Process 2 of the run was ended from outside by SIGKILL, as the system does"):
+        launch(make_fabric(Experiment(devices=2)), processes.die_in_the_second)
+    assert time.monotonic() - started < 200
 
 
 @pytest.fixture(scope="module")

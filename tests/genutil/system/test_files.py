@@ -126,14 +126,21 @@ def test_what_the_system_says_stands_over_what_a_writer_makes_of_it(small_disk: 
 
 def test_files_of_dead_writers_are_removed_and_those_of_living_ones_stay(tmp_path: Path) -> None:
     dead = tmp_path / f".last.pt.{os.getpid()}.tmp"  # a number may be given again
-    for path in (dead, tmp_path / ".best.pt.4000000.tmp", tmp_path / ".other", tmp_path / "last.pt"):
+    (tmp_path / "graphs").mkdir()
+    for path in (
+        dead,
+        tmp_path / "graphs" / ".dag_0.txt.7.tmp",
+        tmp_path / ".best.pt.4000000.tmp",
+        tmp_path / ".other",
+        tmp_path / "last.pt",
+    ):
         path.touch()
     (tmp_path / ".link.1.tmp").symlink_to(tmp_path / "last.pt")
     names = []
 
     def look(file: BinaryIO) -> None:
         remove_leftovers(tmp_path)
-        names.extend(path.name for path in tmp_path.iterdir())
+        names.extend(path.name for path in tmp_path.rglob("*"))
 
     write_whole(tmp_path / "epoch_1.pt", look)
-    assert set(names) == {f".epoch_1.pt.{os.getpid()}.tmp", ".other", "last.pt", ".link.1.tmp"}
+    assert set(names) == {f".epoch_1.pt.{os.getpid()}.tmp", ".other", "last.pt", ".link.1.tmp", "graphs"}

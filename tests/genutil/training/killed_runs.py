@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from genutil.config import Experiment
+from genutil.saved.sources import Sources
+from genutil.training.going_on import resolved
 from tests.genutil.runs import tiny
 
 QUICK = {"skip_profiling": True, "only_batches": 2}
@@ -22,3 +24,9 @@ def damage(path: Path) -> None:
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.parent.iterdir()}
+
+
+def chosen(experiment: Experiment) -> tuple[str | None, list[str]]:
+    """What is gone on from, and what was said."""
+    said: list[str] = []
+    return resolved(experiment, Sources(), said.append).resume, said

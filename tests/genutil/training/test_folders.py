@@ -10,7 +10,7 @@ from genutil.run import run
 from genutil.system.locks import LOCK, FolderInUseError, FolderLock
 from tests.genutil.parts import assert_equal
 from tests.genutil.runs import weights
-from tests.genutil.training.killed_runs import damage, names, quick
+from tests.genutil.training.killed_runs import chosen, damage, names, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,6 +23,10 @@ def test_a_damaged_last_checkpoint_blocks_none_beside_it(
     assert_equal(whole, weights(killed / "last.pt"))
     assert "put aside as last.damaged.pt" in capsys.readouterr().out
     assert (killed / "last.damaged.pt").exists()
+    assert chosen(quick(tmp_path, resume="auto")) == (str(killed / "last.pt"), [f"Going on from {killed / 'last.pt'}."])
+    damage(killed / "last.pt")
+    _, said = chosen(quick(tmp_path, resume="auto"))
+    assert not [line for line in said if "last.damaged.pt" in line]
     assert names(killed) == {"tiny"}
 
 

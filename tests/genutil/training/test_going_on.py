@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.run import run
 from genutil.saved import checkpoints
@@ -16,15 +15,9 @@ from genutil.system.locks import FolderLock
 from genutil.training.going_on import resolved
 from tests.genutil.parts import assert_equal
 from tests.genutil.runs import weights
-from tests.genutil.training.killed_runs import damage, names, quick
+from tests.genutil.training.killed_runs import chosen, damage, names, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def chosen(experiment: Experiment) -> tuple[str | None, list[str]]:
-    """What is gone on from, and what was said."""
-    said: list[str] = []
-    return resolved(experiment, Sources(), said.append).resume, said
 
 
 def test_auto_goes_on_from_the_last_checkpoint_in_its_folder(killed: Path, whole: dict, tmp_path: Path) -> None:
