@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from genutil.cli import command_line, subcommands, usage
+from genutil.cli import command_line, notices, subcommands, usage
 from genutil.errors import UserError
 from genutil.saved.sources import Sources
 from genutil.system import waiting
@@ -32,10 +32,15 @@ def main(words: Sequence[str] | None = None) -> int:
             from genutil.cli.series import run_series
 
             return run_series(line)
+        if command_line.is_sweep(line):
+            from genutil.cli.sweep import run_sweep
+
+            return run_sweep(line)
         sources = Sources()
         experiment = command_line.resolve(line, sources=sources)
         from genutil.run import run  # imports torch, which help and mistakes in settings do without
 
+        notices.tell(experiment, line)
         run(experiment, sources)
         return 0
     except UserError as mistake:

@@ -212,6 +212,7 @@ def load_data(experiment: Experiment, fabric: Runtime, device: torch.device) -> 
             validation_share=experiment.validation_share,
             skip_unreadable=experiment.skip_unreadable,
             standardise=experiment.standardise,
+            decode_on_device=experiment.decode == "gpu",
             train_records=experiment.train_records,
             test_records=experiment.test_records,
             label_offset=experiment.label_offset,

@@ -8,6 +8,7 @@ belong to one call of the runner on one machine and are never taken over from a 
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, Self
@@ -15,7 +16,7 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from genutil.errors import UserError, nearest
+from genutil.errors import UserError, nearest, shortened
 from genutil.settings import dialect_before_options
 from genutil.settings.acceleration import Acceleration
 from genutil.settings.dialect_2019 import rename_rule
@@ -205,5 +206,4 @@ def _sentence(error: ValidationError, settings: Mapping[str, Any], origins: Mapp
 def _shown(value: Any) -> str:
     if value is None:
         return "nothing"
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(str(value).lower() if isinstance(value, bool) else reprlib.repr(value))

@@ -57,6 +57,17 @@ def documents(line: CommandLine) -> int:
     return 1 if line.app is None else app_files.count(app_files.find(line.app))
 
 
+def is_sweep(line: CommandLine) -> bool:
+    """Whether a command line asks for several trainings of one experiment: by `seeds`, or by a file that sweeps.
+
+    Raises UserError where its file cannot be read.
+    """
+    if line.settings.get("seeds") is not None or line.app is None:
+        return "seeds" in line.settings
+    path = app_files.find(line.app)
+    return bool(app_files.sweep(path)) or app_files.read(path).settings.get("seeds") is not None
+
+
 def resolve(
     line: CommandLine,
     environment: Mapping[str, str] = os.environ,

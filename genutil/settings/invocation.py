@@ -22,6 +22,9 @@ class Machine(Section):
     devices: Count = Field(1, description="processes on the CPU")
     num_nodes: Count = Field(1, description="machines")
     strategy: Literal["ddp", "dp"] = Field("ddp", description="DistributedDataParallel or DataParallel")
+    decode: Literal["cpu", "gpu"] = Field(
+        "cpu", description="what decodes the JPEG files of a folder; gpu: where torchvision can"
+    )
     threads: Count | None = Field(None, description="CPU threads; none: torch's own choice")
 
     @model_validator(mode="after")
@@ -64,6 +67,12 @@ class Invocation(Section):
     json_file: FilePath | None = Field(None, alias="json", description="file for all that was printed")
     results_dir: FilePath | None = Field(
         None, description="folder for a JSON file of a finished training; with evaluate, of the one that resume names"
+    )
+    seeds: list[Index] | None = Field(
+        None, description="train once with each of these seeds, and give means and standard deviations"
+    )
+    index: list[Index] | None = Field(
+        None, description="of the runs of seeds and sweep, counted from 0, train these alone; none: the SLURM array's"
     )
     skip_error_test: bool = Field(
         False, description="of several experiments in a file: train without a quick run first"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -35,6 +35,17 @@ class Record(Section):
         12, description="of which edges act, kept over the training for the report's slider; 0: none"
     )
     report: bool = Field(True, description="at the end of training, write report.html beside the checkpoints")
+
+    tracker: list[Literal["wandb", "mlflow"]] = Field(
+        [], description="services that get curves and pictures as TensorBoard does: Weights & Biases, MLflow"
+    )
+
+    @field_validator("tracker")
+    @classmethod
+    def _once_each(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"tracker names one twice: {', '.join(value)}")
+        return value
 
     @field_validator("name")
     @classmethod

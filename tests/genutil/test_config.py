@@ -328,6 +328,7 @@ def test_kinds_of_keys():
         "multistep_lr_milestones",
         "gpus",
         "dense_layers",
+        "tracker",
         "lr_values",
         "lr_boundaries",
         "graph_param",

@@ -23,7 +23,7 @@ class Counting:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         for number in range(start, 5):
-            yield Batch(torch.full((2, 1, 1, 1), float(number)), torch.tensor([epoch, epoch]))
+            yield Batch(torch.full((2, 1, 1, 1), float(number)), torch.tensor([epoch, epoch]), 2)
 
 
 def numbers(batches: Iterator[Batch]) -> list[float]:
