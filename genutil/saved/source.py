@@ -141,7 +141,7 @@ class WeightsSource(Source):
 
     def __init__(self, name: str, file: WeightsFile) -> None:
         super().__init__(name)
-        self._state, self._settings = file.state, dict(file.settings or {})
+        self._state, self._settings, self._names = file.state, dict(file.settings or {}), file.class_names
 
     def settings(self) -> dict[str, Any]:
         return dict(self._settings)
@@ -151,6 +151,9 @@ class WeightsSource(Source):
 
     def weights(self, network: nn.Module) -> dict[str, Any]:
         return wired_state(self._state, network)
+
+    def images(self) -> dict[str, Any]:
+        return {"class_names": self._names} if self._names else {}
 
     def training_state(self) -> dict[str, Any]:
         raise checkpoints.not_ours(self._name)

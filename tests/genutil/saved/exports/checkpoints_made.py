@@ -55,7 +55,8 @@ def checkpoint(kind: str, folder: Path) -> Path:
     path = folder / f"{kind}.pt"
     optimizer = torch.optim.SGD(what.network.parameters(), lr=0.1)
     fabric = Fabric(accelerator="cpu", devices=1)
-    checkpoints.write(path, checkpoints.contents(fabric, what.network, optimizer, {}, what.experiment.to_saved()))
+    contents = checkpoints.contents(fabric, what.network, optimizer, {}, what.experiment.to_saved())
+    checkpoints.write(path, contents)
     return path
 
 
