@@ -90,8 +90,7 @@ def load(
     normalises every image by its own mean and deviation. TFRecord files are read where <data_dir>/<name> holds them, or
     where `name` is records and `train_records` and `test_records` say which (a file, a folder, a pattern; relative to
     `data_dir` where there is no such path); `label_offset` is the number that their labels count from. Images of files
-    with more than `max_image_pixels` are refused before they are decoded. With `decode_on_device` the device decodes
-    the JPEG files of folders.
+    with more than `max_image_pixels` are refused. With `decode_on_device` the device decodes a folder's JPEG files.
 
     Raises FileNotFoundError where the data set is not there, ValueError where it is not as it should be or
     does not fit the arguments. Loaders raise ValueError at the first image that cannot be read.

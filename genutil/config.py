@@ -105,6 +105,8 @@ class Experiment(Invocation, Machine, Record, Acceleration, Recipe, Images, Rule
             raise ValueError("torch has no fused kernels for optimizer: rmsprop")
         if self.fused is True and self.precision == "16" and self.clip_grad_norm is not None:
             raise ValueError("fused with precision: 16 leaves no gradient to clip: leave out fused or clip_grad_norm")
+        if self.fast_eval and self.precision == "64":
+            raise ValueError("fast_eval computes in 32 bits: give precision: 32")
         if self.averaged and not (self.resume or self.init_from):
             raise ValueError("averaged says which weights of a checkpoint are taken: it needs resume or init_from")
         if self.averaged and self.resume and self.trains:

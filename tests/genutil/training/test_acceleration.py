@@ -109,6 +109,7 @@ def test_the_optimizer_is_fused_where_asked_for(optimizer: str, settings: dict, 
     [
         ({"fused": True, "optimizer": "rmsprop"}, "no fused kernels for optimizer: rmsprop"),
         ({"fused": True, "precision": "16", "clip_grad_norm": 1.0}, "leave out fused or clip_grad_norm"),
+        ({"precision": "64", "evaluate": True, "resume": "last.pt", "fast_eval": True}, "give precision: 32"),
         ({"precision": "8"}, "precision must be"),
         ({"accumulate": 0}, "accumulate must be"),
         ({"lr_batch_size": 0}, "lr_batch_size must be"),
