@@ -17,6 +17,7 @@ from torch import nn
 
 from genutil.build import Parts, build, profile
 from genutil.config import Experiment, Invocation, Machine
+from genutil.errors import UserError
 from genutil.evaluation.batches import readable, watched
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports import results as results_files
@@ -33,7 +34,15 @@ from genutil.system.distributed import (
     starts_processes,
     stop_signals,
 )
-from genutil.system.files import claim_folder, claim_log_folder, require_place, to_json, write_text, write_texts
+from genutil.system.files import (
+    claim_folder,
+    claim_log_folder,
+    require_folder_place,
+    require_place,
+    to_json,
+    write_text,
+    write_texts,
+)
 from genutil.system.interruption import Interrupted, StopRequest, announce
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import chosen_algorithms
@@ -74,10 +83,7 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     started = time.perf_counter()
     sources = sources or Sources()
     json_file = experiment.json_file and Path(experiment.json_file)
-    if json_file:
-        require_place(json_file)
-    if experiment.results_dir:
-        results_files.require_folder(Path(experiment.results_dir))
+    _require_places(experiment)
     fabric = make_runtime(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
         build(experiment, fabric, torch.device("cpu"), say=lambda _: None, sources=sources)
@@ -91,6 +97,18 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     if json_file and fabric.global_rank == 0:
         write_text(json_file, to_json(results, indent=2) + "\n")
     return results
+
+
+def _require_places(experiment: Experiment) -> None:
+    """Raises UserError where a file or a folder of the run cannot be; all are looked at before one is made."""
+    for file in (experiment.json_file, experiment.picture):
+        if file:
+            require_place(Path(file))
+    if experiment.results_dir:
+        results_files.require_folder(Path(experiment.results_dir))
+    if experiment.trains:
+        for folder in (experiment.save_dir, experiment.log_dir):
+            require_folder_place(Path(folder, _name(experiment)).parent)
 
 
 def work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str, Any]:
@@ -287,9 +305,18 @@ def _claim_folders(parts: Parts, sources: Sources) -> Folders:
     experiment = parts.experiment
     name = _name(experiment)
     _, _, progress = parts.of_training()
-    folder = _folder_to_go_on_in(experiment, progress, sources) or claim_folder(Path(experiment.save_dir), name)
+    own = _folder_to_go_on_in(experiment, progress, sources)
+    above = Path(experiment.save_dir, name)
+    made = [place for place in above.parents if not place.exists()]
+    folder = own or claim_folder(above.parent, above.name)
+    try:
+        logs = claim_log_folder(Path(experiment.log_dir), name)
+    except UserError:
+        for place in [] if own else [folder, *made]:
+            place.rmdir()
+        raise
     write_text(folder / "settings.yml", yaml.safe_dump(experiment.to_saved(), sort_keys=False))
-    return Folders(folder, claim_log_folder(Path(experiment.log_dir), name))
+    return Folders(folder, logs)
 
 
 def _folder_to_go_on_in(experiment: Experiment, progress: Progress, sources: Sources) -> Path | None:
