@@ -16,8 +16,8 @@ from genutil.system import waiting
 def main(words: Sequence[str] | None = None) -> int:
     """Do what the words of a command line ask for, those of this process where none are given; the exit status.
 
-    0: done. 2: a mistake of the user, told on standard error, or a failure in one of several experiments. 130:
-    interrupted. 141: nobody reads the output any more.
+    0: done. 1: done, but for files that `predict` had to leave out. 2: a mistake of the user, told on standard error,
+    or a failure in one of several experiments. 130: interrupted. 141: nobody reads the output any more.
     """
     words = sys.argv[1:] if words is None else words
     waiting.sleep_soon()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.turns import Call
+from genutil.saved.exports.onnx_file import OPSET, convert
 from models.sparse import ENGINES, channel_graph, storage
 from models.sparse.engines import EngineOptions
 from models.sparse.native import NativeGraph, load_kernel
@@ -21,7 +20,7 @@ from models.sparse.torch_engines import PrunedGraph, import_dgl
 
 Run = Callable[[Tensor], Any]
 
-OPSETS = {"onnx": 20, "openvino": 20, "deepsparse": 19}
+OPSETS = {"onnx": OPSET, "openvino": 20, "deepsparse": 19}
 """Version of ONNX's operators that a network is written in; the last that DeepSparse 1.8 reads is 19."""
 
 
@@ -46,11 +45,11 @@ class Column:
     def __call__(self) -> Call:
         """Raises ImportError or ValueError where the engine cannot run here."""
         torch.set_num_threads(self.threads)
-        run = torch.inference_mode()(self._load())
+        run = torch.inference_mode()(self.load())
         images = torch.randn(self.batch, 3, self.image_size, self.image_size)
         return lambda: run(images)
 
-    def _load(self) -> Run:
+    def load(self) -> Run:
         if self.engine == "dense":
             return torch.load(self.path, weights_only=False)
         if self.engine in OPSETS:
@@ -107,20 +106,7 @@ FOREIGN: dict[str, Callable[[Column], Run]] = {
 
 def write_onnx(network: nn.Module, image_size: int, path: Path, opset: int) -> Path:
     """The network as an ONNX file for any batch of images of one size."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.randn(1, 3, image_size, image_size),),
-            buffer,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
-            opset_version=opset,
-            dynamo=False,
-        )
-    path.write_bytes(buffer.getvalue())
+    path.write_bytes(convert(network, torch.randn(1, 3, image_size, image_size), opset))
     return path
 
 

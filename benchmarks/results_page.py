@@ -1,4 +1,4 @@
-"""Make docs/results.md, and the headlines in README.md, from measured figures.
+"""Make docs/results.md, docs/exporting.md and the headlines in README.md from measured figures.
 
     python benchmarks/results_page.py            write what is stale
     python benchmarks/results_page.py --check    write nothing; exit with status 1 where something is stale
@@ -101,13 +101,16 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     """What each page that holds measured figures should say."""
     figures = Figures(root / "benchmarks" / "results", root / "results", root / "benchmarks" / "queue.yml")
     templates = root / "docs" / "templates"
-    results = f"{NOTICE}\n\n{figures.fill((templates / 'results.md').read_text())}"
+    made = {
+        root / "docs" / name: f"{NOTICE}\n\n{figures.fill((templates / name).read_text())}"
+        for name in ("results.md", "exporting.md")
+    }
     headlines = figures.fill((templates / "headlines.md").read_text())
     readme = (root / "README.md").read_text()
     if len(HEADLINES.findall(readme)) != 1:
         raise ValueError("README.md has no place, or several, for the headlines")
     filled = HEADLINES.sub(lambda match: match[1] + headlines + match[2], readme)
-    return {root / "docs" / "results.md": results, root / "README.md": filled}
+    return {**made, root / "README.md": filled}
 
 
 def stale(root: Path = ROOT) -> dict[Path, str]:

@@ -242,6 +242,40 @@ def start_up(figures: Figures) -> str:
     return table(["command", "processor time, s", "times importing torch", "at most"], rows)
 
 
+def exports(figures: Figures) -> str:
+    """Bytes of every form of some networks, and milliseconds of an image."""
+    networks = figures.value("exports/networks")
+    heads = ["form", *(f"{entry['network']}, {'trained' if entry['trained'] else 'untrained'}" for entry in networks)]
+    rows = []
+    for number, row in enumerate(networks[0]["forms"]):
+        cells = [_export_cell(entry["forms"][number]) for entry in networks]
+        rows.append([f"`{row['form']}`" if row["form"].startswith(".") else row["form"], *cells])
+    return table(heads, rows)
+
+
+def _export_cell(row: Mapping[str, Any]) -> str:
+    if row["bytes"] is None:
+        return "refused"
+    size = f"{row['bytes'] / 1000:,.0f} kB"
+    return f"{size}, {row['milliseconds']['median']:.2f} ms" if "milliseconds" in row else size
+
+
+def export_sizes(figures: Figures) -> str:
+    """What the C programs need of a microcontroller."""
+    rows = []
+    for entry in figures.value("exports/networks"):
+        row = next(row for row in entry["forms"] if row["form"] == ".c")
+        rows.append([entry["network"], f"{row['flash'] / 1000:,.0f} kB", f"{row['ram'] / 1000:,.0f} kB"])
+    return table(["network", "flash, constants", "RAM"], rows)
+
+
+def export_conditions(figures: Figures) -> str:
+    """Whether the latencies can be trusted."""
+    if not figures.value("exports/disturbed"):
+        return "Nothing else ran on the machine meanwhile."
+    return "Others worked on the machine meanwhile, so that only ratios within a column mean something."
+
+
 TABLES: dict[str, Callable[[Figures], str]] = {
     "engines": engines,
     "equal_accuracy": equal_accuracy,
@@ -257,4 +291,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "train_steps": train_steps,
     "step_growth": step_growth,
     "start_up": start_up,
+    "exports": exports,
+    "export_sizes": export_sizes,
+    "export_conditions": export_conditions,
 }

@@ -15,8 +15,8 @@ class Batch(NamedTuple):
 
     images: float32 [n, channels, height, width], normalised. labels: int64 [n].
     total: images of the whole batch, over all processes. Where unreadable files are left out, it is less
-    those that this process left out: exact for one process, while several would have to ask each other at
-    every step.
+    those that this process left out: exact for one process, while several have to ask each other, as training
+    does (`genutil.training.gradients.shares`).
     """
 
     images: Tensor

@@ -6,17 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from data.augmentation import ResizedCropFlip
-from data.sources import ImageSet, Request, UnreadableImageError
+from data.decoding import MODES, decode
+from data.image_files import MAX_IMAGE_PIXELS, image_files
+from data.sources import ImageSet, Request
 from data.statistics import IMAGENET
 
 IMAGE_SIZE = 224
-MODES = {1: "L", 3: "RGB"}
 
 
 class PackedNames:
@@ -41,21 +39,24 @@ class PackedNames:
 class FolderImages:
     """A `Source`: the images of the class folders in `folder`, in the order of their names.
 
-    Raises ValueError where a class has no image, or there is no class.
+    Each real file is one image of its class, however many links lead to it (`data.image_files`); images of more than
+    `max_pixels` are not decoded. Raises ValueError where a class has no image, or there is no class.
     """
 
-    def __init__(self, folder: Path, channels: int) -> None:
+    def __init__(self, folder: Path, channels: int, max_pixels: int = MAX_IMAGE_PIXELS) -> None:
         self.folder = str(folder)
         self.channels = channels
+        self.max_pixels = max_pixels
         self.class_names = sorted(
             entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
         )
         if not self.class_names:
             raise ValueError(f"{folder} has no class folders: its images belong in {folder / '<class>'}")
-        class_to_index = {name: index for index, name in enumerate(self.class_names)}
-        found = make_dataset(self.folder, class_to_index, is_valid_file=_is_image, allow_empty=True)
-        self._names = PackedNames([str(Path(path).relative_to(folder)) for path, _ in found])
-        self.labels = torch.tensor([label for _, label in found], dtype=torch.int64)
+        found = [image_files(folder / name) for name in self.class_names]
+        self._names = PackedNames(
+            [f"{name}/{path}" for name, paths in zip(self.class_names, found, strict=True) for path in paths]
+        )
+        self.labels = torch.repeat_interleave(torch.tensor([len(paths) for paths in found]))
         counts = torch.bincount(self.labels, minlength=len(self.class_names))
         if empty := [name for name, count in zip(self.class_names, counts.tolist(), strict=True) if not count]:
             raise ValueError(f"{folder / empty[0]} has no images ({len(empty)} such class folder(s))")
@@ -66,12 +67,8 @@ class FolderImages:
 
     def decode(self, index: int) -> Tensor:
         """uint8 [channels, height, width]; raises `UnreadableImageError`."""
-        path = Path(self.folder, self._names[index])
-        try:
-            with Image.open(path) as image:
-                return pil_to_tensor(image.convert(MODES[self.channels]))
-        except Exception as error:  # each of Pillow's formats has its own ways to fail
-            raise UnreadableImageError(f"{path} cannot be read as an image ({error})") from error
+        path = str(Path(self.folder, self._names[index]))
+        return decode(path, path, self.channels, self.max_pixels)
 
 
 def imagenet(request: Request) -> ImageSet:
@@ -96,7 +93,8 @@ def _read(request: Request, advice: str) -> ImageSet:
                 f"{request.name} is not in {request.folder}, which has no {folder.name}: "
                 f"{advice} as {train / '<class>' / '<image>'} and {test / '<class>' / '<image>'}"
             )
-    sources = FolderImages(train, channels), FolderImages(test, channels)
+    pixels = request.max_image_pixels
+    sources = FolderImages(train, channels, pixels), FolderImages(test, channels, pixels)
     _check_same_classes(request.folder, *sources)
     mean, std = IMAGENET if channels == 3 else IMAGENET.grey()
     return ImageSet(
@@ -117,8 +115,3 @@ def _check_same_classes(folder: Path, train: FolderImages, test: FolderImages) -
             f"the classes of train and val in {folder} differ: {name} is in {there} and not in {missing} "
             f"({len(differing)} such class folder(s))"
         )
-
-
-def _is_image(path: str) -> bool:
-    name = Path(path).name
-    return name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")

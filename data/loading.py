@@ -11,6 +11,7 @@ from torch import Tensor
 
 from data.augmentation import Augmentation, PadCropFlip, ResizedCropFlip
 from data.batches import Loader, Settings
+from data.image_files import MAX_IMAGE_PIXELS
 from data.memory import MemoryLoader
 from data.registry import SETS
 from data.sources import Images, ImageSet, MemoryImages, Request
@@ -24,7 +25,11 @@ VALIDATION_SEED = 2019
 
 @dataclass(frozen=True)
 class Data:
-    """A data set ready for one process: loaders and what the images are. mean and std are of each channel."""
+    """A data set ready for one process: loaders and what the images are. mean and std are of each channel.
+
+    Attributes:
+        whole_images: evaluation sees whole images; else their centres, as of photographs (`data.files.Preparation`).
+    """
 
     train: Loader
     validation: Loader | None
@@ -32,6 +37,7 @@ class Data:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    whole_images: bool = True
 
     @property
     def classes(self) -> int:
@@ -71,6 +77,7 @@ def load(
     train_records: str | None = None,
     test_records: str | None = None,
     label_offset: int | None = None,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Data:
     """The data set `name`, from <data_dir>/<name>, for process `rank` of `world_size`.
 
@@ -78,17 +85,17 @@ def load(
     `in_channels` are the data set's own where absent, `mean` and `std` (of each channel, images in 0..1) too.
     `validation_share` of each class's training images is held out as `Data.validation`, always the same ones.
     `download` fetches CIFAR and MNIST where absent: of several processes on a machine, let one call this first.
-    `verify` compares their md5 sums with the published ones; CIFAR's files are pickles, so that reading those that are
-    trusted without can run code. `standardise` normalises every image by its own mean and deviation. TFRecord files
-    are read where <data_dir>/<name> holds them, or where `name` is records and `train_records` and `test_records` say
-    which (a file, a folder, a pattern; relative to `data_dir` where there is no such path); `label_offset` is the
-    number that their labels count from.
+    `verify` compares their md5 sums with the published ones; nothing in them is executed either way. `standardise`
+    normalises every image by its own mean and deviation. TFRecord files are read where <data_dir>/<name> holds them, or
+    where `name` is records and `train_records` and `test_records` say which (a file, a folder, a pattern; relative to
+    `data_dir` where there is no such path); `label_offset` is the number that their labels count from. Images of files
+    with more than `max_image_pixels` are refused before they are decoded.
 
     Raises FileNotFoundError where the data set is not there, ValueError where it is not as it should be or
     does not fit the arguments. Loaders raise ValueError at the first image that cannot be read.
     """
     directory = None if data_dir is None else Path(data_dir).expanduser()
-    given = train_records, test_records, label_offset
+    given = train_records, test_records, label_offset, max_image_pixels
     image_set = find(Request(name, directory, in_channels, download, verify, *given))
     normalisation = _normalisation(image_set, _channels(name, image_set, in_channels), mean, std)
     device = torch.device(device)
@@ -127,6 +134,7 @@ class Loaders:
             class_names=tuple(images.class_names),
             mean=normalisation.mean,
             std=normalisation.std,
+            whole_images=isinstance(images.test, MemoryImages),
         )
 
     def training(self, indices: Tensor, augment: bool) -> Loader:

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from data.decoding import eight_bits, open_image
 from data.folders import FolderImages
+from data.image_files import MAX_IMAGE_PIXELS, is_image_name, open_regular
 from data.record_files import Features
 from data.records import MOST_CLASSES
 from data.sources import Images, MemoryImages
+
+GREY = ("1", "L", "LA", "La")
+"""Pillow's names of the forms of images without colours."""
 
 
 class Records(Protocol):
@@ -46,20 +49,18 @@ def raw_record(pixels: np.ndarray, label: int) -> Features:
     }
 
 
-def photograph_record(data: bytes, label: int, synset: str, name: str) -> Features:
+def photograph_record(data: bytes, label: int, synset: str, name: str, max_pixels: int = MAX_IMAGE_PIXELS) -> Features:
     """A photograph as an RGB JPEG in ImageNet's form; `label` counts from 1. Grey JPEGs stay as they are.
 
-    PNG files and CMYK JPEGs, which ImageNet has too, are converted. Raises ValueError where it is no image.
+    PNG files and CMYK JPEGs, which ImageNet has too, are converted. Raises ValueError where it is no image, or one of
+    more than `max_pixels`.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            if image.format != "JPEG" or image.mode not in ("RGB", "L"):
-                converted = io.BytesIO()
-                image.convert("RGB").save(converted, "JPEG", quality=100)
-                data = converted.getvalue()
-    except Exception as error:  # each of Pillow's formats has its own ways to fail
-        raise ValueError(f"{name} cannot be read as an image ({error})") from error
+    with open_image(data, name, max_pixels) as image:
+        width, height = image.size
+        if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+            converted = io.BytesIO()
+            eight_bits(image).convert("RGB").save(converted, "JPEG", quality=100)
+            data = converted.getvalue()
     return {
         "image/encoded": (data, "byte"),
         "image/class/label": (label, "int"),
@@ -85,10 +86,7 @@ def label_pairs(image_dir: Path, label_dir: Path) -> list[tuple[Path, int]]:
     for folder in (image_dir, label_dir):
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
-    images = sorted(
-        (path for path in image_dir.iterdir() if path.suffix.lower() in IMG_EXTENSIONS and path.name[0] != "."),
-        key=_order,
-    )
+    images = sorted((path for path in image_dir.iterdir() if is_image_name(path.name)), key=_order)
     if not images:
         raise ValueError(f"{image_dir} has no images")
     stems: dict[str, Path] = {}
@@ -106,7 +104,8 @@ def label_pairs(image_dir: Path, label_dir: Path) -> list[tuple[Path, int]]:
 
 def _label(path: Path, image: Path) -> int:
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        with open_regular(path) as file:
+            text = file.read().decode().strip()
     except FileNotFoundError:
         raise ValueError(f"the image {image.name} has no label: there is no {path}") from None
     except UnicodeDecodeError:
@@ -116,28 +115,18 @@ def _label(path: Path, image: Path) -> int:
     return int(text)
 
 
-def labelled_records(pairs: Iterable[tuple[Path, int]]) -> Iterator[Features]:
+def labelled_records(pairs: Iterable[tuple[Path, int]], max_pixels: int = MAX_IMAGE_PIXELS) -> Iterator[Features]:
     """The raw record of each image and its label. All images get as many channels as the first has, 1 or 3.
 
-    Raises ValueError at an image that cannot be read.
+    Raises ValueError at an image that cannot be read, or has more than `max_pixels`.
     """
     mode = None
     for path, label in pairs:
-        try:
-            with Image.open(path) as opened:
-                image = _of_eight_bits(opened)
-                mode = mode or ("L" if image.mode in ("1", "L") else "RGB")
-                pixels = np.asarray(image.convert(mode))
-        except Exception as error:  # each of Pillow's formats has its own ways to fail
-            raise ValueError(f"{path} cannot be read as an image ({error})") from error
+        with open_image(path, str(path), max_pixels) as opened:
+            image = eight_bits(opened)
+            mode = mode or ("L" if image.mode in GREY else "RGB")
+            pixels = np.asarray(image.convert(mode))
         yield raw_record(pixels, label)
-
-
-def _of_eight_bits(image: Image.Image) -> Image.Image:
-    """A grey image of 16 bits with its higher 8, where Pillow would clip; others as they are."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -148,6 +137,7 @@ class Photographs:
         names: of each photograph; where there is no archive, its path.
         labels: of each, an index of `synsets`.
         archive: the file that holds them all, at `places` (offset and length of each).
+        max_pixels: of the largest photograph that is taken.
     """
 
     names: Sequence[str]
@@ -155,6 +145,7 @@ class Photographs:
     synsets: Sequence[str]
     archive: Path | None = None
     places: Sequence[tuple[int, int]] = ()
+    max_pixels: int = MAX_IMAGE_PIXELS
 
     def __len__(self) -> int:
         return len(self.names)
@@ -176,22 +167,23 @@ class Photographs:
 
     def record(self, index: int) -> Features:
         label = self.labels[index]
-        return photograph_record(self._data(index), label + 1, self.synsets[label], self.names[index])
+        name = self.names[index]
+        return photograph_record(self._data(index), label + 1, self.synsets[label], name, self.max_pixels)
 
     def _data(self, index: int) -> bytes:
         if self.archive is None:
-            return Path(self.names[index]).read_bytes()
+            with open_regular(self.names[index]) as file:
+                return file.read()
         offset, length = self.places[index]
-        with self.archive.open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), length, offset)
+        with self.archive.open("rb", buffering=0) as archive:
+            return os.pread(archive.fileno(), length, offset)
 
 
-def class_folders(folder: Path) -> Photographs:
+def class_folders(folder: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> Photographs:
     """The images in <folder>/<class>/. Raises ValueError where a class has none, or there is no class."""
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    images = FolderImages(folder, 3)
-    return Photographs(images.paths(), images.labels.tolist(), images.class_names)
+    return _photographs(FolderImages(folder, 3, max_pixels))
 
 
 @dataclass(frozen=True)
@@ -221,6 +213,8 @@ class RawImages:
 
 def records_of(images: Images) -> Records:
     """The records of a part of a data set: photographs in class folders as they are, others as raw pixels."""
-    if isinstance(images, FolderImages):
-        return Photographs(images.paths(), images.labels.tolist(), images.class_names)
-    return RawImages(images)
+    return _photographs(images) if isinstance(images, FolderImages) else RawImages(images)
+
+
+def _photographs(images: FolderImages) -> Photographs:
+    return Photographs(images.paths(), images.labels.tolist(), images.class_names, max_pixels=images.max_pixels)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +15,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from data.record_descriptions import DESCRIPTION
 from data.record_files import write_records
 from data.record_makers import Records
-from data.records import DESCRIPTION
 from data.streams import end_with_parent, process_context
 
 SHUFFLE_SEED = 2019
@@ -84,7 +85,9 @@ def _check_plan(name: str, part: Part) -> None:
     plan = {"records": len(part.records), "shards": part.shards, "made_from": part.records.fingerprint()}
     noted = folder / f".{name}.plan.json"
     found = [*folder.glob(f"{name}.tfrecord"), *sorted(folder.glob(f"{name}-*-of-*"))]
-    known = noted.exists() and json.loads(noted.read_text(encoding="utf-8")) == plan
+    known = False
+    with suppress(FileNotFoundError, ValueError):  # a damaged note is none
+        known = json.loads(noted.read_text(encoding="utf-8")) == plan
     if found and (not known or found[0].suffix == ".tfrecord"):
         raise ValueError(
             f"{folder} holds {found[0].name}, made from other images or into another number of files: "

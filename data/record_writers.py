@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from data.augmentation import PadCropFlip
+from data.image_files import MAX_IMAGE_PIXELS
 from data.imagenet_archives import (
     TRAIN_ARCHIVE,
     VALIDATION_ARCHIVE,
@@ -15,14 +17,16 @@ from data.imagenet_archives import (
     training_archive,
     validation_archive,
 )
+from data.record_descriptions import DESCRIPTION, description
 from data.record_files import write_records
 from data.record_makers import class_folders, label_pairs, labelled_records, records_of
 from data.record_shards import Part, check_no_shards, describe, write_parts
-from data.records import DESCRIPTION, description
 from data.sources import ImageSet
 
 
-def write_labelled(image_dir: Path, label_dir: Path, path: Path, progress: bool = True) -> int:
+def write_labelled(
+    image_dir: Path, label_dir: Path, path: Path, progress: bool = True, *, max_pixels: int = MAX_IMAGE_PIXELS
+) -> int:
     """Write the raw records of a folder of images and one of labels into one file; their number.
 
     All images have as many channels as the first, 1 or 3. Raises as `label_pairs`, or ValueError at an image that
@@ -31,14 +35,21 @@ def write_labelled(image_dir: Path, label_dir: Path, path: Path, progress: bool 
     pairs = label_pairs(image_dir, label_dir)
     check_no_shards(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = write_records(path, labelled_records(tqdm(pairs, desc=path.name, unit="image", disable=not progress)))
+    shown = tqdm(pairs, desc=path.name, unit="image", disable=not progress)
+    written = write_records(path, labelled_records(shown, max_pixels))
     if other := description(path):
         other[0].unlink()
     return written
 
 
 def write_image_folders(
-    folder: Path, out: Path, shards: int, *, processes: int = 1, progress: bool = True
+    folder: Path,
+    out: Path,
+    shards: int,
+    *,
+    processes: int = 1,
+    progress: bool = True,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> dict[str, int]:
     """Shards of <folder>/{train,val}/<class>/<image> in <out>/{train,validation}; records written of each.
 
@@ -47,7 +58,7 @@ def write_image_folders(
     splits = {"train": folder / "train", "validation": folder / "val"}
     if not splits["train"].is_dir():
         splits = {"train": folder}
-    found = {name: class_folders(place) for name, place in splits.items()}
+    found = {name: class_folders(place, max_pixels) for name, place in splits.items()}
     names = found["train"].synsets
     for name, photographs in found.items():
         if photographs.synsets != names:
@@ -64,6 +75,7 @@ def write_imagenet(
     validation_shards: int = 128,
     processes: int = 1,
     progress: bool = True,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> dict[str, int]:
     """Shards of ILSVRC2012 in <out>/{train,validation} from its two archives and the labels of the second, in `raw`.
 
@@ -74,8 +86,9 @@ def write_imagenet(
     for name in (TRAIN_ARCHIVE, VALIDATION_ARCHIVE, VALIDATION_LABELS):
         if not (raw / name).is_file():
             raise FileNotFoundError(f"there is no {raw / name}")
-    train = training_archive(raw / TRAIN_ARCHIVE, progress)
+    train = replace(training_archive(raw / TRAIN_ARCHIVE, progress), max_pixels=max_pixels)
     validation = validation_archive(raw / VALIDATION_ARCHIVE, raw / VALIDATION_LABELS, train.synsets)
+    validation = replace(validation, max_pixels=max_pixels)
     parts = {
         "train": Part(out / "train", train, train_shards),
         "validation": Part(out / "validation", validation, validation_shards),

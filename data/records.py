@@ -6,10 +6,8 @@ channels]. Encoded: `image/encoded` JPEG or PNG, `image/class/label` int64 count
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,12 +17,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from data.augmentation import Augmentation, PadCropFlip, ResizedCropFlip
-from data.folders import MODES, PackedNames
+from data.decoding import MODES, decode
+from data.folders import PackedNames
+from data.image_files import MAX_IMAGE_PIXELS
+from data.record_descriptions import SHARD, Description, description
 from data.record_files import HEAD, Frame, find_int, frames, parse, read_record
 from data.sources import Images, ImageSet, MemoryImages, Request, UnreadableImageError
 from data.statistics import IMAGENET
@@ -33,8 +32,6 @@ Form = Literal["raw", "encoded"]
 LABELS: dict[bytes, Form] = {b"label": "raw", b"image/class/label": "encoded"}
 TRAIN, TEST = ("train",), ("validation", "val", "test")
 SUFFIXES = (".tfrecord", ".tfrecords")
-SHARD = re.compile(r"(?P<name>.+)-(?P<shard>\d+)-of-(?P<shards>\d+)(?P<suffix>(\.tfrecords?)?)", re.ASCII)
-DESCRIPTION = "records.json"
 MOST_CLASSES = 100_000
 MEMORY_BYTES = 4 * 2**30
 """Raw images of one size are kept in memory up to so many bytes; more, or others, are read one at a time."""
@@ -154,10 +151,14 @@ def _read_index(files: Sequence[Path]) -> Index:
 
 
 class RecordImages:
-    """A `Source`: the images of some record files, in their order; raw ones as they are where `channels` is 0."""
+    """A `Source`: the images of some record files, in their order; raw ones as they are where `channels` is 0.
 
-    def __init__(self, index: Index, channels: int, label_offset: int) -> None:
+    Encoded ones of more than `max_pixels` are not decoded.
+    """
+
+    def __init__(self, index: Index, channels: int, label_offset: int, max_pixels: int = MAX_IMAGE_PIXELS) -> None:
         self.channels = channels
+        self.max_pixels = max_pixels
         self.form = index.form
         self.labels = torch.from_numpy(index.label) - label_offset
         self._names = PackedNames([str(path) for path in index.files])
@@ -167,18 +168,16 @@ class RecordImages:
     def decode(self, index: int) -> Tensor:
         """uint8 [channels, height, width]; raises `UnreadableImageError`."""
         path, frame = self._names[int(self._file[index])], Frame(*self._frame[index].tolist())
+        image = f"{path}: the image at byte {frame.offset - HEAD}"
         try:
-            return self._pixels(parse(read_record(path, frame)))
-        except Exception as error:  # each of Pillow's formats has its own ways to fail
+            features = parse(read_record(path, frame))
+            if self.form == "raw":
+                return _channels(raw_pixels(features), self.channels)
+            encoded = features["image/encoded"]
+        except Exception as error:  # a record of others may hold anything
             told = str(error)
-            place = told if told.startswith(path) else f"{path}: the image at byte {frame.offset - HEAD} ({told})"
-            raise UnreadableImageError(place) from error
-
-    def _pixels(self, features: dict[str, Any]) -> Tensor:
-        if self.form == "raw":
-            return _channels(raw_pixels(features), self.channels)
-        with Image.open(io.BytesIO(features["image/encoded"])) as image:
-            return pil_to_tensor(image.convert(MODES[self.channels]))
+            raise UnreadableImageError(told if told.startswith(path) else f"{image} ({told})") from error
+        return decode(encoded, image, self.channels, self.max_pixels)
 
 
 def raw_pixels(features: dict[str, Any]) -> Tensor:
@@ -214,7 +213,7 @@ def read(request: Request) -> ImageSet:
     if indices[0].form != indices[1].form:
         raise ValueError(f"{train[0]} holds {indices[0].form} images and {test[0]} {indices[1].form} ones")
     found = description(train[0])
-    described = found[1] if found else {}
+    described = found[1] if found else Description()
     return _raw_set(request, indices, described) if indices[0].form == "raw" else _encoded(request, indices, described)
 
 
@@ -233,31 +232,12 @@ def _files(request: Request, place: str | None, names: Sequence[str]) -> list[Pa
     return found
 
 
-def description(file: Path) -> tuple[Path, dict[str, Any]] | None:
-    """What our writer noted of a file, in its folder or the one above, and where; None for the files of others."""
-    shard = SHARD.fullmatch(file.name)
-    stem = shard["name"] if shard else file.stem
-    for folder in (file.parent, file.parent.parent):
-        place = folder / DESCRIPTION
-        with suppress(FileNotFoundError):
-            try:
-                described = json.loads(place.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ValueError(f"{place} is no JSON ({error})") from error
-            if not isinstance(described, dict):
-                raise ValueError(f"{place} holds no object")
-            part = file.parent.relative_to(folder) / stem
-            if part.as_posix() in described.get("files", []):
-                return place, described
-    return None
-
-
-def _class_names(indices: tuple[Index, Index], offset: int, described: dict[str, Any]) -> list[str]:
+def _class_names(indices: tuple[Index, Index], offset: int, described: Description) -> list[str]:
     lowest = min(int(index.label.min()) for index in indices) - offset
     if lowest < 0:
         raise ValueError(f"the least label is {lowest + offset}, and label_offset is {offset}")
-    if names := described.get("class_names"):
-        return names
+    if described.class_names:
+        return described.class_names
     index = max(indices, key=lambda index: index.label.max())
     place = int(index.label.argmax())
     highest = int(index.label[place]) - offset
@@ -271,24 +251,24 @@ def _class_names(indices: tuple[Index, Index], offset: int, described: dict[str,
     return [str(label) for label in range(highest + 1)]
 
 
-def _raw_set(request: Request, indices: tuple[Index, Index], described: dict[str, Any]) -> ImageSet:
+def _raw_set(request: Request, indices: tuple[Index, Index], described: Description) -> ImageSet:
     offset = request.label_offset or 0
     first = RecordImages(indices[0], 0, offset).decode(0)
     sources = [RecordImages(index, len(first), offset) for index in indices]
     size = first.shape[1]
     total = sum(map(len, indices)) * first.numel()
     images = [_in_memory(source, first.shape) if total <= MEMORY_BYTES else None for source in sources]
-    flip = bool(described.get("flip", len(first) == 3))
-    mean = described.get("mean") or [0.5] * len(first)
-    std = described.get("std") or [0.25] * len(first)
+    flip = len(first) == 3 if described.flip is None else described.flip
+    mean, std = described.normalisation([0.5] * len(first), [0.25] * len(first))
     in_memory = [image for image in images if image is not None]
     parts: Sequence[Images] = sources
     augmentation: Augmentation = ResizedCropFlip()
     if len(in_memory) == len(images):
-        parts, augmentation = in_memory, PadCropFlip(pad=described.get("pad", max(1, size // 8)), flip=flip)
+        pad = max(1, size // 8) if described.pad is None else described.pad
+        parts, augmentation = in_memory, PadCropFlip(pad=pad, flip=flip)
     train, test = parts
     names = _class_names(indices, offset, described)
-    return ImageSet(train, test, names, size, tuple(mean), tuple(std), augmentation)
+    return ImageSet(train, test, names, size, mean, std, augmentation)
 
 
 def _in_memory(source: RecordImages, shape: torch.Size) -> MemoryImages | None:
@@ -304,17 +284,17 @@ def _in_memory(source: RecordImages, shape: torch.Size) -> MemoryImages | None:
     return MemoryImages(pixels, source.labels)
 
 
-def _encoded(request: Request, indices: tuple[Index, Index], described: dict[str, Any]) -> ImageSet:
+def _encoded(request: Request, indices: tuple[Index, Index], described: Description) -> ImageSet:
     offset = 1 if request.label_offset is None else request.label_offset
     channels = request.in_channels or 3
-    mean, std = IMAGENET if channels == 3 else IMAGENET.grey()
-    train, test = (RecordImages(index, channels, offset) for index in indices)
+    mean, std = described.normalisation(*(IMAGENET if channels == 3 else IMAGENET.grey()))
+    train, test = (RecordImages(index, channels, offset, request.max_image_pixels) for index in indices)
     return ImageSet(
         train=train,
         test=test,
         class_names=_class_names(indices, offset, described),
-        image_size=described.get("image_size", 224),
-        mean=tuple(described.get("mean") or mean),
-        std=tuple(described.get("std") or std),
+        image_size=described.image_size or 224,
+        mean=mean,
+        std=std,
         augmentation=ResizedCropFlip(),
     )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from data.augmentation import Augmentation
+from data.image_files import MAX_IMAGE_PIXELS
 
 
 class UnreadableImageError(ValueError):
@@ -86,7 +87,7 @@ class Request:
     """Which data set is wanted, where it lies, and what may be done to get it.
 
     For TFRecord files: which ones (a file, a folder, a pattern; those of `folder` where absent), and the number that
-    their labels count from (by their form where absent).
+    their labels count from (by their form where absent). For images in files: the pixels of the largest one.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Request:
     train_records: str | None = None
     test_records: str | None = None
     label_offset: int | None = None
+    max_image_pixels: int = MAX_IMAGE_PIXELS
 
     @property
     def folder(self) -> Path:

@@ -1,18 +1,22 @@
-"""CIFAR-10, CIFAR-100 and MNIST, read (and fetched) by torchvision from <data-dir>/<name>."""
+"""CIFAR-10, CIFAR-100 and MNIST in torchvision's layout in <data-dir>/<name>, fetched by it where absent.
+
+CIFAR's files are pickles; they are read as plain values (`data.plain_pickle`), so that nothing in them is executed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torchvision.datasets import CIFAR10, CIFAR100, MNIST, VisionDataset
-from torchvision.datasets.utils import check_integrity
+from torchvision.datasets import CIFAR10, CIFAR100, MNIST
+from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
-from data import statistics
+from data import plain_pickle, statistics
 from data.augmentation import PadCropFlip
 from data.sources import ImageSet, MemoryImages, Request
 from data.statistics import Normalisation
@@ -40,7 +44,8 @@ def mnist(request: Request) -> ImageSet:
     root = request.folder
     advice = f"fetch its four .gz files from {MNIST.mirrors[0]} and unpack them in {root / 'MNIST' / 'raw'}"
     _make_present(request, MNIST_FILES, lambda: MNIST(str(root), download=True), advice)
-    train, test = _read_both(request, MNIST)
+    with _named(request):
+        train, test = MNIST(str(root), train=True), MNIST(str(root), train=False)
     return ImageSet(
         train=_images(train.data.numpy()[..., None], train.targets),
         test=_images(test.data.numpy()[..., None], test.targets),
@@ -57,12 +62,16 @@ def _read_cifar(request: Request, kind: type[CIFAR10], normalisation: Normalisat
     listed = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
     files = {f"{kind.base_folder}/{name}": md5 for name, md5 in listed}
     advice = f"fetch {kind.url} and unpack it in {root}"
-    _make_present(request, files, lambda: kind(str(root), download=True), advice)
-    train, test = _read_both(request, _without_md5(kind))
+    archive = {"filename": kind.filename, "md5": kind.tgz_md5}
+    _make_present(request, files, lambda: download_and_extract_archive(kind.url, str(root), **archive), advice)
+    home = root / kind.base_folder
+    with _named(request):
+        names = _class_names(home / kind.meta["filename"], kind.meta["key"])
+        train, test = (_batches(home, [name for name, _ in part]) for part in (kind.train_list, kind.test_list))
     return ImageSet(
-        train=_images(train.data, train.targets),
-        test=_images(test.data, test.targets),
-        class_names=list(train.classes),
+        train=train,
+        test=test,
+        class_names=names,
         image_size=32,
         mean=normalisation.mean,
         std=normalisation.std,
@@ -70,7 +79,7 @@ def _read_cifar(request: Request, kind: type[CIFAR10], normalisation: Normalisat
     )
 
 
-def _make_present(request: Request, files: dict[str, str], fetch: Callable[[], VisionDataset], advice: str) -> None:
+def _make_present(request: Request, files: dict[str, str], fetch: Callable[[], object], advice: str) -> None:
     """Fetches what is missing, where allowed; checks the md5 sums of what was there, where asked for."""
     root = request.folder
     missing = [file for file in files if not (root / file).is_file()]
@@ -100,19 +109,61 @@ def _remove_empty(paths: list[Path]) -> None:
             path.rmdir()
 
 
-def _without_md5(kind: type[CIFAR10]) -> type[CIFAR10]:
-    """The same data set for files whose sums have been checked, or are not to be."""
-    lists = {key: [[name, None] for name, _ in getattr(kind, key)] for key in ("train_list", "test_list")}
-    return type(kind.__name__, (kind,), {**lists, "meta": {**kind.meta, "md5": None}})
-
-
-def _read_both(request: Request, kind: type[VisionDataset]) -> tuple[VisionDataset, VisionDataset]:
+@contextmanager
+def _named(request: Request) -> Iterator[None]:
+    """What goes wrong in reading a data set's files is said of it."""
     try:
-        return kind(str(request.folder), train=True), kind(str(request.folder), train=False)
-    except Exception as error:  # a damaged pickle can raise anything
+        yield
+    except Exception as error:  # damaged files can raise anything
         raise ValueError(
             f"{request.name} in {request.folder} cannot be read ({_one_line(error)}): remove it and fetch it again"
         ) from error
+
+
+def _batches(home: Path, names: Sequence[str]) -> MemoryImages:
+    """The images of some of CIFAR's files, and their labels (CIFAR-100's fine ones)."""
+    parts = [_batch(home / name) for name in names]
+    pixels, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return MemoryImages(torch.from_numpy(pixels), torch.from_numpy(labels))
+
+
+def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [images, 3, 32, 32] and int64 [images]. Raises ValueError naming the file."""
+    entry = _entry(path)
+    pixels, labels = (_array(path, entry, *keys) for keys in (("data",), ("labels", "fine_labels")))
+    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3 * 32 * 32:
+        raise ValueError(f"data of {path.name} is no uint8 [images, 3072]")
+    if labels.shape != (len(pixels),) or labels.dtype.kind not in "iu":
+        raise ValueError(f"the labels of {path.name} are not one whole number for each of {len(pixels)} images")
+    return pixels.reshape(-1, 3, 32, 32), labels.astype(np.int64)
+
+
+def _class_names(path: Path, key: str) -> list[str]:
+    names = _entry(path).get(key)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{key} of {path.name} is no list of names")
+    return names
+
+
+def _entry(path: Path) -> dict[Any, Any]:
+    """What a file holds by the names of its parts."""
+    try:
+        content = plain_pickle.load(path)
+    except plain_pickle.PlainPickleError as error:
+        raise ValueError(f"of {path.name}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds no dict")
+    return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in content.items()}
+
+
+def _array(path: Path, entry: dict[Any, Any], *keys: str) -> np.ndarray:
+    """The part that has one of these names, as an array."""
+    value = next((entry[key] for key in keys if key in entry), None)
+    if isinstance(value, plain_pickle.PickledArray):
+        return value.array()
+    if not isinstance(value, list) or not all(type(number) is int for number in value):
+        raise ValueError(f"{keys[0]} of {path.name} is neither an array nor a list of whole numbers")
+    return np.array(value)
 
 
 def _images(pixels: np.ndarray, labels: torch.Tensor | list[int]) -> MemoryImages:

@@ -15,18 +15,19 @@ from torch.optim import Optimizer
 
 import data as data_sets
 import models
-from data import Data
+from data import Data, Loader
 from genutil import model_profiling
 from genutil.config import Experiment
 from genutil.errors import UserError, shortened
-from genutil.evaluation.batches import First
+from genutil.evaluation.batches import Doubled, First
 from genutil.saved import loading
-from genutil.saved.source import OwnCheckpoint
+from genutil.saved.source import OwnCheckpoint, Source
 from genutil.saved.sources import Sources
 from genutil.settings import resuming
 from genutil.system.memory import available, bounded, is_out_of_memory
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import reseed
+from genutil.training.averages import Average
 from genutil.training.optimizers import make_optimizer
 from genutil.training.progress import Progress
 from genutil.training.timetable import Timetable
@@ -48,6 +49,7 @@ class Parts:
         data: None where the run only profiles.
         optimizer: None where the run does not train.
         progress: the same.
+        average: the same; None too where the weights are not averaged.
     """
 
     experiment: Experiment
@@ -55,6 +57,7 @@ class Parts:
     data: Data | None = None
     optimizer: Optimizer | None = None
     progress: Progress | None = None
+    average: Average | None = None
 
     def of_training(self) -> tuple[Data, Optimizer, Progress]:
         """The parts that a run has if it trains."""
@@ -99,6 +102,8 @@ def build(
     if saved and experiment.resume:
         resuming.check(experiment, saved, experiment.resume)
     network = build_network(experiment).to(device).train(experiment.trains)
+    if experiment.precision == "64" and not experiment.profile:
+        network.double()
     _load_weights(experiment, sources, network, say)
     parts = Parts(experiment, network)
     if experiment.profile:
@@ -108,12 +113,15 @@ def build(
     if experiment.trains:
         parts.optimizer = optimizer = make_optimizer(experiment, network)
         parts.progress = progress = Progress(len(data.train))
+        if experiment.ema_decay is not None:
+            parts.average = Average(network, experiment.ema_decay)
         if experiment.resume:
             assert not isinstance(fabric, OneProcess)
-            progress.restore(
-                loading.resume(sources.open(experiment.resume), fabric, network, optimizer), experiment.resume
-            )
+            source = sources.open(experiment.resume)
+            progress.restore(loading.resume(source, fabric, network, optimizer), experiment.resume)
             _check_resumed(parts, saved, experiment.resume)
+            if parts.average:
+                parts.average.restore(source.training_state().get("average"), experiment.resume)
         _check_batch_norms(parts, fabric.world_size)
         if experiment.profiles and fabric.global_rank == 0:
             profile(parts)  # so that what cannot be profiled at the end is told at the start
@@ -260,8 +268,11 @@ def load_data(experiment: Experiment, fabric: Runtime, device: torch.device) -> 
             train_records=experiment.train_records,
             test_records=experiment.test_records,
             label_offset=experiment.label_offset,
+            max_image_pixels=experiment.max_image_pixels,
         )
     _check_classes(experiment, loaded.classes)
+    if experiment.precision == "64":
+        loaded = _with_loaders(loaded, Doubled)
     return loaded if experiment.only_batches is None else _shortened(loaded, experiment.only_batches)
 
 
@@ -274,8 +285,13 @@ def _check_classes(experiment: Experiment, classes: int) -> None:
 
 
 def _shortened(data: Data, batches: int) -> Data:
-    validation = None if data.validation is None else First(data.validation, batches)
-    return replace(data, train=First(data.train, batches), validation=validation, test=First(data.test, batches))
+    return _with_loaders(data, lambda loader: First(loader, batches))
+
+
+def _with_loaders(data: Data, change: Callable[[Loader], Loader]) -> Data:
+    """The same data behind other loaders."""
+    validation = None if data.validation is None else change(data.validation)
+    return replace(data, train=change(data.train), validation=validation, test=change(data.test))
 
 
 def profile(parts: Parts) -> model_profiling.Profile:
@@ -294,9 +310,9 @@ def _load_weights(experiment: Experiment, sources: Sources, network: nn.Module, 
     """Give the network the weights that the run starts from. Resuming training does so with all else (`build`)."""
     if experiment.resume:
         if not experiment.trains:
-            loading.load_weights(sources.open(experiment.resume), network)
+            loading.load_weights(_chosen(sources.open(experiment.resume), experiment), network)
     elif experiment.init_from:
-        source = sources.open(experiment.init_from)
+        source = _chosen(sources.open(experiment.init_from), experiment)
         fresh = loading.start_from(source, network, lambda: _classifier(experiment, network))
         if fresh:
             say(f"{experiment.init_from} has another number of classes: {', '.join(fresh)} start afresh.")
@@ -307,6 +323,10 @@ def _load_weights(experiment: Experiment, sources: Sources, network: nn.Module, 
         fix_graph(network)
         if experiment.use_init:
             loading.load_weights(sources.open(experiment.use_init), network, keep=own)
+
+
+def _chosen(source: Source, experiment: Experiment) -> Source:
+    return source.averaged() if experiment.averaged else source
 
 
 def _classifier(experiment: Experiment, network: nn.Module) -> set[str]:

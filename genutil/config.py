@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from genutil.errors import UserError, nearest, shortened
 from genutil.settings import dialect_before_options
+from genutil.settings.acceleration import Acceleration
 from genutil.settings.dialect_2019 import rename_rule
 from genutil.settings.field_types import expectation
 from genutil.settings.images import Images
@@ -43,7 +44,7 @@ __all__ = [
     "nearest_key",
 ]
 
-RUN_SECTIONS = (Network, RandomWiring, Wiring, RuleOptions, Images, Recipe, Record)
+RUN_SECTIONS = (Network, RandomWiring, Wiring, RuleOptions, Images, Recipe, Acceleration, Record)
 INVOCATION_SECTIONS = (Machine, Invocation)
 SECTIONS = RUN_SECTIONS + INVOCATION_SECTIONS
 
@@ -74,7 +75,7 @@ OTHER_WORDS = {
 }
 
 
-class Experiment(Invocation, Machine, Record, Recipe, Images, RuleOptions, Wiring, RandomWiring, Network):
+class Experiment(Invocation, Machine, Record, Acceleration, Recipe, Images, RuleOptions, Wiring, RandomWiring, Network):
     """Everything that decides what a run does. Accuracies are in percent, sizes in pixels, lengths in epochs."""
 
     @model_validator(mode="after")
@@ -100,6 +101,14 @@ class Experiment(Invocation, Machine, Record, Recipe, Images, RuleOptions, Wirin
             raise ValueError(
                 "wiring: fine_tune needs use_graph, a checkpoint of the same network trained with wiring: complete"
             )
+        if self.fused is True and self.optimizer == "rmsprop":
+            raise ValueError("torch has no fused kernels for optimizer: rmsprop")
+        if self.fused is True and self.precision == "16" and self.clip_grad_norm is not None:
+            raise ValueError("fused with precision: 16 leaves no gradient to clip: leave out fused or clip_grad_norm")
+        if self.averaged and not (self.resume or self.init_from):
+            raise ValueError("averaged says which weights of a checkpoint are taken: it needs resume or init_from")
+        if self.averaged and self.resume and self.trains:
+            raise ValueError("averaged with resume is for evaluation; init_from starts a training from such weights")
         if self.init_from and self.use_graph:
             raise ValueError("init_from and use_graph both say which weights to start from: give one of them")
         return self

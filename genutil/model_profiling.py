@@ -123,7 +123,9 @@ def profile(network: nn.Module, image_size: int, in_channels: int = 3) -> Profil
     if "" in parts:
         layers = list(_stages(parts[""], image_size, dict(graphs(network))))
     else:
-        layers = list(_parts(network, parts, torch.randn(1, in_channels, image_size, image_size)))
+        like = next(network.parameters(), torch.empty(0))
+        images = torch.randn(1, in_channels, image_size, image_size).to(like)
+        layers = list(_parts(network, parts, images))
     live = sum(layer.parameters for layer in layers), sum(layer.multiply_adds for layer in layers)
     if isinstance(network, HasCountOf2019):
         with evaluating(network):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import re
 import shlex
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from torch import nn
 
 from genutil.build import Parts, build, profile
@@ -24,6 +22,7 @@ from genutil.reports import results as results_files
 from genutil.reports.logs import RunLog, progress_bar
 from genutil.saved.sources import Sources
 from genutil.settings.record import Record
+from genutil.system import jobs
 from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.conditions import machine
 from genutil.system.distributed import (
@@ -34,18 +33,13 @@ from genutil.system.distributed import (
     starts_processes,
     stop_signals,
 )
-from genutil.system.files import (
-    claim_folder,
-    claim_log_folder,
-    require_folder_place,
-    require_place,
-    to_json,
-    write_text,
-    write_texts,
-)
+from genutil.system.files import require_folder_place, require_place, to_json, write_text, write_texts
 from genutil.system.interruption import Interrupted, StopRequest, announce
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import chosen_algorithms
+from genutil.training.acceleration import accelerated
+from genutil.training.folders import Folders, claim
+from genutil.training.going_on import name_of, resolved
 from genutil.training.loop import Training
 from genutil.training.outcome import Outcome
 from genutil.training.progress import Progress, Totals
@@ -69,12 +63,14 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
         sources: its checkpoints, where some of them were opened for its settings.
 
     Returns:
-        `settings`, `profile` (with `parameters` and `multiply_adds`), `top1`, `top5` (percent), `loss` (nats) of the
-        weights that the run ends with on the test images, `images` and `images_per_second` of that, `checkpoint` (the
-        file of those weights), `best` (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how
-        many are `possible` and `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log`
-        (folder), `result` (file in `experiment.results_dir`) and `seconds`; None for what the run does not do.
-        They are written to `experiment.json_file` too.
+        `settings`, `profile` (with `parameters` and `multiply_adds`), `micronet` (where asked for: counts and scores of
+        that challenge), `top1`, `top5` (percent), `loss` (nats) of the weights that the run ends with on the test
+        images, `images` and `images_per_second` of that, `non_finite` (those of them whose logits are not finite),
+        `average` (`top1`, `top5`, `loss` of the averaged weights), `checkpoint` (the file of those weights), `best`
+        (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how many are `possible` and
+        `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log` (folder), `result` (file
+        in `experiment.results_dir`) and `seconds`; None for what the run does not do. They are written to
+        `experiment.json_file` too.
 
     Raises:
         UserError: the experiment asks for something that cannot be. Nothing is written then, unless training had begun.
@@ -82,6 +78,7 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     """
     started = time.perf_counter()
     sources = sources or Sources()
+    experiment = resolved(experiment, sources, partial(_say_before, jobs.is_first()))
     json_file = experiment.json_file and Path(experiment.json_file)
     _require_places(experiment)
     fabric = make_runtime(experiment)
@@ -108,7 +105,7 @@ def _require_places(experiment: Experiment) -> None:
         results_files.require_folder(Path(experiment.results_dir))
     if experiment.trains:
         for folder in (experiment.save_dir, experiment.log_dir):
-            require_folder_place(Path(folder, _name(experiment)).parent)
+            require_folder_place(Path(folder, name_of(experiment)).parent)
 
 
 def work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str, Any]:
@@ -123,8 +120,19 @@ def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str
     with first_here(fabric):
         parts = build(experiment, fabric, fabric.device, partial(say, fabric), sources)
     outcome = _outcome_of_checkpoint(parts, sources)
-    folders = _claim_folders(parts, sources) if experiment.trains and fabric.global_rank == 0 else Folders()
+    folders = Folders()
+    if experiment.trains and fabric.global_rank == 0:
+        _, _, progress = parts.of_training()
+        folders = claim(parts.experiment, progress, sources, partial(say, fabric))
     sources.forget()  # the files may change from now on
+    try:
+        return _results(fabric, parts, outcome, folders)
+    finally:
+        folders.release()
+
+
+def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Folders) -> dict[str, Any]:
+    experiment = parts.experiment
     results: dict[str, Any] = {
         "settings": parts.experiment.to_dict(),
         "profile": None,
@@ -132,7 +140,9 @@ def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str
         "top5": None,
         "loss": None,
         "images": None,
+        "non_finite": None,
         "images_per_second": None,
+        "average": None,
         "checkpoint": experiment.resume or experiment.init_from,
         "best": None,
         "edges": None,
@@ -149,6 +159,8 @@ def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str
             costs = profile(parts)
             print(costs)
             results["profile"] = costs.to_dict()
+            if experiment.micronet:
+                results["micronet"] = _micronet(parts)
         if experiment.picture:
             from genutil.reports.pictures import draw  # imports matplotlib
 
@@ -159,6 +171,20 @@ def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str
             results["result"] = str(_write_result(fabric, parts, outcome or _outcome(parts, folders), results))
         print(_summary(parts, results))
     return results
+
+
+def _micronet(parts: Parts) -> dict[str, Any]:
+    """Print the score of the MicroNet challenge; the counts behind it."""
+    from genutil.reports import micronet  # counts what a network does, operation by operation
+
+    experiment = parts.experiment
+    assert experiment.micronet is not None
+    try:
+        score = micronet.score(parts.network, experiment.micronet, experiment.image_size, experiment.in_channels)
+    except ValueError as error:
+        raise UserError(f"{str(error).removesuffix('.')}.") from error
+    print(score)
+    return score.to_dict()
 
 
 def _outcome_of_checkpoint(parts: Parts, sources: Sources) -> Outcome | None:
@@ -184,25 +210,18 @@ def _write_result(fabric: Runtime, parts: Parts, outcome: Outcome, results: dict
     return results_files.write(Path(experiment.results_dir), result)
 
 
-class Folders(NamedTuple):
-    """Where the first process of a training run writes; the others have none."""
-
-    checkpoints: Path | None = None
-    logs: Path | None = None
-
-
 def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     """Train, evaluate the last weights on the test images, and say where everything is."""
     experiment, network = parts.experiment, parts.network
     data, plain_optimizer, progress = parts.of_training()
     if fabric.world_size > 1 and experiment.sync_batchnorm:
         synchronise_batchnorm(network)
-    module, optimizer = fabric.setup(network, plain_optimizer)
+    module, optimizer = fabric.setup(accelerated(fabric, network, experiment), plain_optimizer)
     if fabric.global_rank:
         progress.totals = Totals()  # the sums of an epoch that is resumed are those of all processes
     if progress.updates < Timetable(experiment, progress).steps:
         progress.begin_piece(machine(fabric.device, fabric.world_size))
-    folder, log_folder = folders
+    folder, log_folder, _ = folders
     with StopRequest(stop_signals(), first=_announcer(fabric)) as stop, RunLog(log_folder, progress.history) as log:
         training = Training(
             fabric=fabric,
@@ -219,6 +238,8 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
             folder=folder,
             settings=experiment.to_saved(),
             say=partial(say, fabric),
+            images={"class_names": list(data.class_names), "whole": data.whole_images},
+            average=parts.average,
         )
         if folder and isinstance(network, HasFiles):
             write_texts(folder, network.files())
@@ -228,14 +249,16 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
                 training.save("init")
             scores = training.run()
             if folder and not (folder / "last.pt").exists():
-                training.save("last")
+                training.keeper.require_last()
             if scores is None or data.validation is not None or experiment.max_eval_steps:
                 scores = training.evaluate(data.test)
+            average = training.evaluate(data.test, averaged=True) if parts.average else None
         except Interrupted:
             command = _command(experiment, f"{folder}/last.pt")
             say(fabric, f"Stopped after {_position(progress)}, and saved. Go on with:\n{command}")
             raise
-    return {**_figures(scores), **_places(progress, folder, log_folder)}
+    averaged = average and {"top1": average.top1, "top5": average.top5, "loss": average.loss}
+    return {**_figures(scores), "average": averaged, **_places(progress, folder, log_folder)}
 
 
 def _evaluate(fabric: Runtime, parts: Parts) -> dict[str, Any]:
@@ -263,6 +286,10 @@ def _summary(parts: Parts, results: dict[str, Any]) -> str:
         figures = f"top-1 {results['top1']:.2f} %, top-5 {results['top5']:.2f} %, loss {results['loss']:.4f}"
         speed = f"{results['images']} images, {results['images_per_second']:.0f} a second"
         lines.append(f"{'last weights, ' if parts.progress else ''}test images: {figures} ({speed})")
+    if results["average"]:
+        lines.append(
+            "averaged weights: top-1 {top1:.2f} %, top-5 {top5:.2f} %, loss {loss:.4f}".format(**results["average"])
+        )
     if results["best"] and parts.data:
         best = results["best"]
         chosen = "test" if parts.data.validation is None else "validation"
@@ -300,49 +327,16 @@ def _cut(possible: int, acting: int, natural: int) -> str:
     return f"edges: the learned thresholds left {before} of {possible}, cut to {after}"
 
 
-def _claim_folders(parts: Parts, sources: Sources) -> Folders:
-    """The folders of checkpoints and logs; the first holds the settings from then on."""
-    experiment = parts.experiment
-    name = _name(experiment)
-    _, _, progress = parts.of_training()
-    own = _folder_to_go_on_in(experiment, progress, sources)
-    above = Path(experiment.save_dir, name)
-    made = [place for place in above.parents if not place.exists()]
-    folder = own or claim_folder(above.parent, above.name)
-    try:
-        logs = claim_log_folder(Path(experiment.log_dir), name)
-    except UserError:
-        for place in [] if own else [folder, *made]:
-            place.rmdir()
-        raise
-    write_text(folder / "settings.yml", yaml.safe_dump(experiment.to_saved(), sort_keys=False))
-    return Folders(folder, logs)
-
-
-def _folder_to_go_on_in(experiment: Experiment, progress: Progress, sources: Sources) -> Path | None:
-    """The folder of the checkpoint that a run resumes, if it is the run's own and nothing in it lies further on."""
-    if not experiment.resume:
-        return None
-    folder, own = Path(experiment.resume).parent, Path(experiment.save_dir, _name(experiment))
-    numbered = re.fullmatch(re.escape(own.name) + r"(-\d+)?", folder.resolve().name)
-    if folder.resolve().parent != own.resolve().parent or not numbered:
-        return None
-    last = folder / "last.pt"
-    if last.exists():
-        saved = sources.open(last).training_state()["progress"]
-        if (saved["epoch"], saved["step"]) > (progress.epoch, progress.step):
-            return None
-    return folder
-
-
-def _name(experiment: Experiment) -> str:
-    return experiment.name or "experiment"
-
-
 def _announcer(fabric: Fabric) -> Callable[[], None]:
     """What tells that a request to stop was heard: where processes were started for the run, their parent tells."""
     alone = multiprocessing.parent_process() is None and fabric.global_rank == 0
     return announce if alone else lambda: None
+
+
+def _say_before(first: bool, text: str) -> None:
+    """Print before the processes of a run know one another."""
+    if first:
+        print(text, flush=True)
 
 
 def _position(progress: Progress) -> str:
@@ -365,7 +359,7 @@ def _command(experiment: Experiment, checkpoint: str) -> str:
 
 def _figures(scores: Scores) -> dict[str, float]:
     figures = {"top1": scores.top1, "top5": scores.top5, "loss": scores.loss, "images": scores.images}
-    return figures | {"images_per_second": scores.images / scores.seconds}
+    return figures | {"non_finite": scores.non_finite, "images_per_second": scores.images / scores.seconds}
 
 
 def _places(progress: Progress, folder: Path | None, log_folder: Path | None) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from torch import nn
 
 if TYPE_CHECKING:
+    import networkx as nx
+
+    from models.networks.node_graphs import NodeGraph
     from models.sparse.graph import ChannelGraph
 
 
@@ -28,6 +31,45 @@ class HasChannelGraphs(Protocol):
 
     def channel_graphs(self) -> dict[str, ChannelGraph]:
         """The graphs by the names of the modules that they compute; "" is the network from the image to the logits."""
+        ...
+
+
+@runtime_checkable
+class HasNodeGraphs(Protocol):
+    """A network whose wiring lies between nodes that are more than channels."""
+
+    def node_graphs(self) -> dict[str, NodeGraph]:
+        """The graphs by the names of the modules that compute them, in the order of computation."""
+        ...
+
+
+@runtime_checkable
+class HasNodeGraph(Protocol):
+    """A network whose wiring is a graph of nodes that are no channels."""
+
+    def node_graph(self) -> nx.DiGraph:
+        """Nodes with `label`, `level`, `level_name`, `stage`, `channel` and `state`; edges with `weight` and `value`.
+
+        As `genutil.saved.exports.node_graphs.graphml` has them for channels.
+        """
+        ...
+
+
+@runtime_checkable
+class HasPlainForm(Protocol):
+    """A network that exporters cannot follow as it is: a branch of it depends on a tensor."""
+
+    def plain_form(self) -> nn.Module:
+        """A module that computes the same in evaluation, without such a branch; it may share the network's layers."""
+        ...
+
+
+@runtime_checkable
+class HasWholeGraph(Protocol):
+    """A network that engines run in another way, but that can be written as a channel graph."""
+
+    def whole_graph(self) -> ChannelGraph:
+        """From the image to the logits."""
         ...
 
 

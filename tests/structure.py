@@ -15,7 +15,8 @@ CIRCLE = "# a circle on purpose:"
 
 ORDER = (
     ("genutil.cli",),
-    ("genutil.run",),
+    ("genutil.run", "genutil.api"),
+    ("genutil.run_report",),
     ("genutil.build", "genutil.training"),
     ("genutil.evaluation", "genutil.reports", "genutil.model_profiling"),
     ("genutil.saved",),

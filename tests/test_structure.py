@@ -15,6 +15,7 @@ LONG_FILES: dict[str, str] = {}
 FOREIGN_PRIVATE = {
     "models.native.layout: _fields_": "of a ctypes structure, documented by Python",
     "models.native.layout: _type_": "of a ctypes type, documented by Python",
+    "genutil.evaluation.batches: _replace": "documented by Python, of named tuples",
     "data.streams: _exit": "documented by Python; a worker must not run what its parent registered for its end",
     "genutil.system.batch_norms: _BatchNorm": "the base of torch's batch norms",
     "models.networks.planes: _C": "torch has no public way to ask for function transforms and dispatch modes",

@@ -81,6 +81,8 @@ def resolve(
         settings = {"name": name, "experiment": name, **app.settings}
         origins = app.origins | {dialect_2019.KEYS.get(key, key): f"--{key}" for key in line.settings}
         experiment = Experiment.from_settings(_with_data_dir(settings, environment), origins)
+    elif given.get("resume") == "auto":
+        raise UserError("--resume auto needs an experiment, app:<name>, whose newest checkpoint is looked for.")
     elif given.get("resume"):
         saved = (sources or Sources()).open(given["resume"]).settings()
         experiment = Experiment.from_saved(saved, _with_data_dir(given, environment))

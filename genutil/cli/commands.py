@@ -8,6 +8,7 @@ from pathlib import Path
 
 import data
 from data import imagenet_archives, record_writers
+from data.image_files import MAX_IMAGE_PIXELS
 from data.sources import Request
 from genutil.cli import command_line
 from genutil.cli.subcommands import Action, Parser, mistakes_are_sentences
@@ -104,6 +105,9 @@ def records(parser: Parser) -> Action:
     where.add_argument("--shards", type=int, help="files of the training images [1; ImageNet's archives 1024]")
     where.add_argument("--validation_shards", type=int, default=128, help="of ImageNet's validation images [128]")
     where.add_argument("--processes", type=int, default=1, help="that write at the same time [1]")
+    parser.add_argument(
+        "--max_image_pixels", type=int, default=MAX_IMAGE_PIXELS, help=f"of the largest image [{MAX_IMAGE_PIXELS}]"
+    )
     return write_records
 
 
@@ -122,13 +126,15 @@ def write_records(args: argparse.Namespace) -> None:
 
 
 def _write(args: argparse.Namespace) -> dict[str, int]:
-    out = args.output_dir
+    out, pixels = args.output_dir, args.max_image_pixels
     shards = 1 if args.shards is None else args.shards
     if args.image_dir:
         path = out / args.output_filename
-        return {str(path): record_writers.write_labelled(args.image_dir, args.label_dir, path)}
+        return {str(path): record_writers.write_labelled(args.image_dir, args.label_dir, path, max_pixels=pixels)}
     if args.image_folder:
-        return record_writers.write_image_folders(args.image_folder, out, shards, processes=args.processes)
+        return record_writers.write_image_folders(
+            args.image_folder, out, shards, processes=args.processes, max_pixels=pixels
+        )
     if args.raw_data_dir:
         return record_writers.write_imagenet(
             args.raw_data_dir,
@@ -136,6 +142,8 @@ def _write(args: argparse.Namespace) -> dict[str, int]:
             train_shards=1024 if args.shards is None else shards,
             validation_shards=args.validation_shards,
             processes=args.processes,
+            max_pixels=pixels,
         )
-    image_set = data.find(Request(args.data, args.data_dir, verify=args.verify == "true"))
+    request = Request(args.data, args.data_dir, verify=args.verify == "true", max_image_pixels=pixels)
+    image_set = data.find(request)
     return record_writers.write_image_set(image_set, out, shards, processes=args.processes)

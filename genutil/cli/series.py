@@ -20,6 +20,7 @@ from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.run import run
 from genutil.system.files import require_place, to_json, write_text
+from genutil.training.going_on import AUTO
 
 CHECKED_BATCHES = 2
 """Batches of each part of the data that a quick run takes."""
@@ -76,11 +77,16 @@ def check(experiment: Experiment) -> None:
 
     Raises whatever the run does.
     """
-    if experiment.skip_error_test or experiment.resume or not experiment.trains:
+    resumes = experiment.resume not in (None, AUTO)
+    if experiment.skip_error_test or resumes or not experiment.trains:
         return
     few = {"only_batches": CHECKED_BATCHES, "num_steps": CHECKED_BATCHES, "val_interval": None}
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        run(experiment.but(save_dir=folder, log_dir=folder, json=None, picture=None, results_dir=None, **few))
+        run(
+            experiment.but(
+                resume=None, save_dir=folder, log_dir=folder, json=None, picture=None, results_dir=None, **few
+            )
+        )
 
 
 def table(entries: list[SeriesEntry]) -> str:

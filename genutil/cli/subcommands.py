@@ -58,7 +58,19 @@ SUBCOMMANDS = {
         "draw and write the graphs of random stages",
         takes_settings=True,
     ),
+    "report": Subcommand("genutil.cli.report:report", "RUN_DIR", "make the page of a run"),
+    "predict": Subcommand(
+        "genutil.cli.predict:predict",
+        "<checkpoint> <files or folder>",
+        "the most probable classes of images",
+    ),
     "records": Subcommand("genutil.cli.commands:records", "--help", "write TFRecord files"),
+    "export": Subcommand(
+        "genutil.cli.export:export",
+        "<checkpoint> <file>",
+        "write a network as .safetensors, .onnx, .c, …",
+        takes_settings=True,
+    ),
 }
 
 

@@ -37,6 +37,28 @@ class First:
         yield from islice(self._loader.epoch(epoch, start), max(len(self) - start, 0))
 
 
+class Doubled:
+    """The batches of a loader with images of 64 bits.
+
+    Args:
+        loader: whose they are.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    @property
+    def skipped(self) -> int:
+        return self._loader.skipped
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for batch in self._loader.epoch(epoch, start):
+            yield batch._replace(images=batch.images.double())
+
+
 def readable(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same batches; what a loader says of an image that cannot be read becomes the user's mistake.
 

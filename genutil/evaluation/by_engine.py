@@ -74,6 +74,11 @@ def evaluate_fast(
     try:
         compiled = compile_graph(network, engine, image_size=image_size)
     except (ValueError, ImportError, EngineError) as error:
+        if name := _not_finite(network):
+            raise UserError(
+                f"fast_eval: {name} of the network holds values that are not finite, so that no engine can be "
+                "compared with it: the weights are damaged, or training has diverged."
+            ) from error
         raise UserError(f"fast_eval: {str(error).removesuffix('.')}.") from error
     tolerance = TOLERANCE_FLOAT32 if is_full_precision(fabric) else TOLERANCE_LOW
     both = _SideBySide(network, compiled, tolerance)
@@ -108,13 +113,20 @@ class _SideBySide(nn.Module):
         self.network_seconds += seconds
         logits, seconds = _timed(self.compiled, images)
         self.engine_seconds += seconds
+        finite = expected.isfinite().all(dim=1)
         best = expected.float().topk(min(2, expected.shape[1])).values
         near = best[:, 0] - best[:, -1] <= self.tolerance * expected.abs().amax(dim=1)
-        differs = expected.argmax(dim=1) != logits.argmax(dim=1)
-        self.near_ties += int(near.sum())
+        differs = (expected.argmax(dim=1) != logits.argmax(dim=1)) & finite | (finite != logits.isfinite().all(dim=1))
+        self.near_ties += int((near & finite).sum())
         self.differing += int((differs & ~near).sum())
         self.images += len(images)
         return logits
+
+
+def _not_finite(network: nn.Module) -> str | None:
+    """The name of an entry of a network's state that is not finite in every value."""
+    state = ((name, value) for name, value in network.state_dict().items() if isinstance(value, Tensor))
+    return next((name for name, value in state if not value.isfinite().all()), None)
 
 
 def _timed(network: nn.Module, images: Tensor) -> tuple[Tensor, float]:

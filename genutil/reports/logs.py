@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genutil.errors import UserError
+from genutil.reports.sinks import Sink, quiet_threads
 from genutil.system.files import to_json
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 METRICS = "metrics.jsonl"
 PICTURE_SIZE = 512
@@ -25,6 +31,8 @@ PICTURE_SIZE = 512
 class RunLog:
     """The log of a run in one folder; in processes that have none (`folder` None) it does nothing.
 
+    Where the disk is full, or the folder goes, that is told once, and what cannot be written is left out.
+
     Args:
         folder: exists; gets TensorBoard's events and metrics.jsonl.
         history: the records that a resumed run has behind it, so that its log is whole.
@@ -32,13 +40,15 @@ class RunLog:
 
     def __init__(self, folder: Path | None, history: Sequence[Mapping[str, Any]] = ()) -> None:
         self.folder = folder
-        if folder is not None:
-            from torch.utils.tensorboard import SummaryWriter  # takes a tenth of a second
-
-            self._board = SummaryWriter(str(folder))
-            self._metrics = (folder / METRICS).open("a", encoding="utf-8")
-            for record in history:
-                self.epoch(record) if "validated_on" in record else self.steps(record)
+        self._quiet = ExitStack()
+        if folder is None:
+            return
+        self._quiet.enter_context(quiet_threads("tensorboard"))
+        self._board = Sink(f"TensorBoard's log in {folder}", lambda: _board(folder), lambda board: board.close())
+        path = folder / METRICS
+        self._metrics = Sink(str(path), lambda: path.open("a", encoding="utf-8"), lambda file: file.close())
+        for record in history:
+            self.epoch(record) if "validated_on" in record else self.steps(record)
 
     def __enter__(self) -> Self:
         return self
@@ -47,6 +57,7 @@ class RunLog:
         if self.folder is not None:
             self._board.close()
             self._metrics.close()
+        self._quiet.close()
 
     def steps(self, record: Mapping[str, Any], in_metrics: bool = True) -> None:
         """Note means over some steps; their names get the prefix step/ in TensorBoard, at record["step"].
@@ -56,11 +67,10 @@ class RunLog:
         """
         if self.folder is None:
             return
-        for name in record.keys() - {"epoch", "step"}:
-            self._board.add_scalar(f"step/{name}", record[name], record["step"])
+        figures = {f"step/{name}": record[name] for name in record.keys() - {"epoch", "step"}}
+        self._board.write(partial(_add_scalars, figures=figures, step=record["step"]))
         if in_metrics:
-            self._metrics.write(to_json(record) + "\n")
-            self._metrics.flush()
+            self._metrics.write(partial(_add_line, record=record))
 
     def epoch(self, record: Mapping[str, Any], pictures: Mapping[str, Tensor] | None = None) -> None:
         """Note a validation, and the training since the one before: an epoch, where no val_interval is given.
@@ -71,19 +81,38 @@ class RunLog:
         """
         if self.folder is None:
             return
-        self._metrics.write(to_json(record) + "\n")
-        self._metrics.flush()
+        self._metrics.write(partial(_add_line, record=record))
         step = record["step"]
-        for name, value in record.items():
-            if isinstance(value, int | float) and name != "step":
-                self._board.add_scalar(name, value, step)
+        figures = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "step"}
+        self._board.write(partial(_add_scalars, figures=figures, step=step))
         for name, picture in (pictures or {}).items():
-            self._board.add_image(name, picture, step, dataformats="HW")
-        self._board.flush()
+            self._board.write(partial(_add_picture, name=name, picture=picture, step=step))
+        self._board.write(lambda board: board.flush())
 
     def bar(self, title: str, total: int, done: int = 0, delay: float = 0) -> tqdm:
         """See `progress_bar`."""
         return progress_bar(title, total, done, delay, shown=self.folder is not None)
+
+
+def _board(folder: Path) -> SummaryWriter:
+    from torch.utils.tensorboard import SummaryWriter  # takes a tenth of a second
+
+    return SummaryWriter(str(folder))
+
+
+def _add_scalars(board: SummaryWriter, figures: Mapping[str, Any], step: int) -> None:
+    for name, value in figures.items():
+        board.add_scalar(name, value, step)
+
+
+def _add_picture(board: SummaryWriter, name: str, picture: Tensor, step: int) -> None:
+    board.add_image(name, picture, step, dataformats="HW")
+
+
+def _add_line(file: TextIO, record: Mapping[str, Any]) -> None:
+    Path(file.name).stat()  # an open file can be written to when it has been removed
+    file.write(to_json(record) + "\n")
+    file.flush()
 
 
 def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown: bool = True) -> tqdm:

@@ -1,9 +1,10 @@
 """The files of checkpoints: written whole or not at all, and read without executing anything.
 
 A checkpoint of ours is a dict that `torch.load(weights_only=True)` reads: `format` and `version`, `settings` (of the
-experiment), `network`, `optimizer` and `precision` (state dicts), and `progress` (where training stands). The files of
-a run are init.pt (untrained), last.pt, best.pt and epoch_N.pt (after N epochs); training can resume from each. A file
-ends with the SHA-256 sum of its bytes, which is checked when it is read (`sums`).
+experiment), `network`, `optimizer` and `precision` (state dicts), `progress` (where training stands), `images` (what
+prediction must know: `class_names`, and `whole`, as `data.Data.whole_images`), and `average` where the weights are
+averaged. The files of a run are init.pt (untrained), last.pt, best.pt and epoch_N.pt (after N epochs); training can
+resume from each. A file ends with the SHA-256 sum of its bytes, which is checked when it is read (`sums`).
 """
 
 from __future__ import annotations
@@ -30,29 +31,41 @@ FORMAT = "neural-wirings checkpoint"
 VERSION = 1
 
 
-def save(
-    path: Path,
+def contents(
     fabric: Fabric,
     network: nn.Module,
     optimizer: Optimizer,
     progress: Mapping[str, Any],
     settings: Mapping[str, Any],
-) -> None:
-    """Write a checkpoint whole. `network` is the plain one; `progress` and `settings` hold plain values and tensors.
+    images: Mapping[str, Any] | None = None,
+    average: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a checkpoint holds. `network` is the plain one; `progress` and `settings` hold plain values and tensors.
 
-    Raises:
-        UserError: the file system refuses.
+    `images` is what the data say of themselves, nothing where it is not known. `average` holds the averaged weights,
+    where there are such: `network` (a state dict) and `updates`. The tensors are those of network and optimizer
+    themselves.
     """
-    contents = {
+    return {
         "format": FORMAT,
         "version": VERSION,
         "settings": dict(settings),
         "progress": dict(progress),
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "images": dict(images or {}),
         "precision": fabric.strategy.precision.state_dict(),
+        **({} if average is None else {"average": dict(average)}),
     }
-    write_whole(path, lambda file: write_summed(file, lambda summed: torch.save(contents, summed)))
+
+
+def write(path: Path, contents: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole.
+
+    Raises:
+        WriteError: the file system refuses.
+    """
+    write_whole(path, lambda file: write_summed(file, lambda summed: torch.save(dict(contents), summed)))
 
 
 class CheckpointFile(NamedTuple):

@@ -114,7 +114,7 @@ def _resume_optimizer(source: Source, optimizer: Optimizer, saved: dict[str, Any
             f"{_names(here)}. Go on with its optimizer and momentum, or start from its weights with --init_from."
         )
     try:
-        optimizer.load_state_dict(saved)
+        optimizer.load_state_dict(_of_same_kernels(saved, settings))
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise UserError(
             f"The optimizer of {source} does not fit: it was made with other settings (decay_norm_and_bias?)."
@@ -155,6 +155,13 @@ def _fits(value: Any, weight: Tensor) -> bool:
 
 def _names(keys: set[str]) -> str:
     return " and ".join(sorted(keys)) or "nothing"
+
+
+def _of_same_kernels(saved: dict[str, Any], settings: list[dict[str, Any]]) -> dict[str, Any]:
+    """An optimizer's state as if it had been saved by the kernels used now, which decide where its counts lie."""
+    for group, setting in zip(saved["param_groups"], settings, strict=False):
+        group.update({name: setting[name] for name in ("fused", "foreach", "capturable") if name in setting})
+    return saved
 
 
 def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -18,6 +18,9 @@ from genutil.errors import UserError
 from genutil.saved import checkpoints
 from genutil.settings import app_files
 from models.wirings.wire import wired_state
+
+if TYPE_CHECKING:
+    from genutil.saved.exports.weights import WeightsFile
 
 
 class Source(ABC):
@@ -67,6 +70,18 @@ class Source(ABC):
             UserError: the checkpoint is not ours.
         """
 
+    def images(self) -> dict[str, Any]:
+        """What the checkpoint says of the images (see `checkpoints`); nothing where it is older, or not ours."""
+        return {}
+
+    def averaged(self) -> Source:
+        """The same checkpoint with its averaged weights in the place of the others.
+
+        Raises:
+            UserError: it holds none.
+        """
+        raise UserError(f"{self} holds no averaged weights: it was trained without ema_decay.")
+
     def stage_graphs(self) -> list[str]:
         """The graphs of a randomly wired network, as `Experiment.stage_graphs`; none where the checkpoint has none."""
         return []
@@ -96,8 +111,44 @@ class OwnCheckpoint(Source):
     def training_state(self) -> dict[str, Any]:
         return self._contents
 
+    def images(self) -> dict[str, Any]:
+        return dict(self._contents.get("images", {}))
+
+    def averaged(self) -> Source:
+        if "average" not in self._contents:
+            return super().averaged()
+        return OwnCheckpoint(self._name, {**self._contents, "network": self._contents["average"]["network"]})
+
     def stage_graphs(self) -> list[str]:
         return list(self._contents["settings"].get("stage_graphs", []))
+
+
+class WeightsSource(Source):
+    """Weights that were exported with their settings; training cannot go on from them.
+
+    Args:
+        name: of the file.
+        file: what it holds.
+    """
+
+    def __init__(self, name: str, file: WeightsFile) -> None:
+        super().__init__(name)
+        self._state, self._settings = file.state, dict(file.settings or {})
+
+    def settings(self) -> dict[str, Any]:
+        return dict(self._settings)
+
+    def network_settings(self) -> dict[str, Any]:
+        return {}
+
+    def weights(self, network: nn.Module) -> dict[str, Any]:
+        return wired_state(self._state, network)
+
+    def training_state(self) -> dict[str, Any]:
+        raise checkpoints.not_ours(self._name)
+
+    def stage_graphs(self) -> list[str]:
+        return list(self._settings.get("stage_graphs", []))
 
 
 class ForeignSource(Source):
@@ -140,6 +191,13 @@ def open_source(name: str | Path) -> Source:
         named = pretrained.open_named(name)
     if named is not None:
         return ForeignSource(name, named)
+    if Path(name).suffix == ".safetensors":
+        from genutil.saved.exports import weights  # imports safetensors, which our own checkpoints do without
+
+        exported = weights.read(Path(name))
+        if exported.settings is None:
+            return ForeignSource(name, pretrained.StateFile(Path(name), exported.state))
+        return WeightsSource(name, exported)
     file = checkpoints.read_file(Path(name))
     if file.ours:
         return OwnCheckpoint(name, file.contents)

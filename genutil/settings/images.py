@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from data import SETS
+from data.image_files import MAX_IMAGE_PIXELS
 from genutil.settings.section import Count, Index, Number, Positive, Section, Share
 
 
@@ -40,6 +41,9 @@ class Images(Section):
     )
     verify: bool = Field(True, description="check the md5 sums of the data set's files")
     skip_unreadable: bool = Field(False, description="leave out images that cannot be read, and count them")
+    max_image_pixels: Count = Field(
+        MAX_IMAGE_PIXELS, description="width x height of the largest image of a file; larger ones are unreadable"
+    )
 
     @field_validator("data")
     @classmethod

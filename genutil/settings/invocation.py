@@ -39,13 +39,21 @@ class Invocation(Section):
     """What to do"""
 
     resume: FilePath | None = Field(
-        None, description="checkpoint to go on from or to evaluate: a file, pretrained:<name> or keras:<prefix>"
+        None,
+        description="checkpoint to go on from or to evaluate: a file, pretrained:<name> or keras:<prefix>; "
+        "auto: the newest good one of the experiment's runs, and without one it starts anew",
     )
     init_from: FilePath | None = Field(
         None, description="checkpoint whose weights to start from; another number of classes is allowed"
     )
+    averaged: bool = Field(
+        False, description="take the averaged weights (ema_decay) of the checkpoint that is evaluated or started from"
+    )
     evaluate: bool = Field(False, description="evaluate and stop")
     profile: bool = Field(False, description="profile and stop")
+    micronet: Literal["imagenet", "cifar100"] | None = Field(
+        None, description="with the profile: the storage and operations score of the 2019 MicroNet challenge"
+    )
     skip_profiling: bool = Field(False, description="no profile before training or evaluation")
     fast_eval: bool = Field(False, description="evaluate at the cost of the live edges")
     engine: Annotated[str, OneOf(engine_names())] = Field("auto", description="of fast_eval")
@@ -66,6 +74,8 @@ class Invocation(Section):
     def _fit_invocation(self) -> Self:
         if self.picture and not self.picture.lower().endswith((".png", ".svg")):
             raise ValueError(f"picture is a file that ends in .png or .svg, not {self.picture}")
+        if self.micronet and self.skip_profiling and not self.profile:
+            raise ValueError("micronet is told with the profile: leave out skip_profiling")
         if self.use_dgl and self.engine not in ("auto", "dgl"):
             raise ValueError(f"use_dgl is engine: dgl, and engine is {self.engine}: give one of them")
         if self.results_dir and self.profile:
@@ -74,6 +84,6 @@ class Invocation(Section):
             raise ValueError("results_dir keeps what the network itself reaches: leave out fast_eval")
         if self.results_dir and self.only_batches:
             raise ValueError("results_dir keeps whole trainings, and only_batches tries one out")
-        if self.resume and self.init_from:
+        if self.resume and self.resume != "auto" and self.init_from:
             raise ValueError("resume goes on with a run and init_from starts another: give one of them")
         return self

@@ -8,6 +8,10 @@ from pydantic import Field, field_validator, model_validator
 
 from genutil.settings.section import Count, Fraction, Index, NotNegative, Positive, Section, Seed, Share
 
+Precision = Literal["32", "64", "bf16", "16"]
+FABRIC_PRECISIONS = {"32-true": "32", "64-true": "64", "bf16-mixed": "bf16", "16-mixed": "16"}
+"""What Lightning Fabric calls the precisions, which is understood too."""
+
 ScheduleName = Literal["multistep", "cosine", "cosine_by_epoch", "linear", "exponential", "constant", "steps"]
 
 
@@ -18,6 +22,15 @@ class Recipe(Section):
     num_steps: Count | None = Field(None, description="steps to train; none: num_epochs")
     optimizer: Literal["sgd", "adam", "rmsprop"] = Field("sgd", description="the optimiser")
     lr: NotNegative = Field(0.1, description="learning rate")
+    lr_batch_size: Count | None = Field(
+        None, description="batch size that lr is meant for: it grows in proportion to batch_size; none: lr as it is"
+    )
+    accumulate: Count = Field(
+        1, description="parts of a batch that a device computes one after the other, for an update of their sum"
+    )
+    ema_decay: Share | None = Field(
+        None, description="decay of an exponential moving average of the weights, kept beside them; none: no average"
+    )
     momentum: Share = Field(0.9, description="of SGD and RMSprop")
     nesterov: bool = Field(False, description="Nesterov's momentum")
     weight_decay: NotNegative = Field(1e-4, description="L2 penalty's gradient factor")
@@ -44,10 +57,11 @@ class Recipe(Section):
     epoch_len: Count | None = Field(
         None, description="steps that the schedule counts an epoch; none: as many as the data have"
     )
-    precision: Literal["32", "bf16", "16"] = Field("32", description="bits of the arithmetic")
-    matmul_precision: Literal["highest", "high", "medium"] = Field(
-        "highest",
-        description="of float32 products in training: high is TF32 on GPUs, medium bfloat16 on CPUs that have it",
+    precision: Precision = Field("32", description="bits of the arithmetic; bf16 and 16 are mixed, weights stay in 32")
+    matmul_precision: Literal["highest", "high", "medium"] | None = Field(
+        None,
+        description="of float32 products in training: high is TF32 on GPUs, medium bfloat16 on CPUs that have it; "
+        "none: high on GPUs, else highest",
     )
     sync_batchnorm: bool = Field(True, description="batch statistics over all processes of ddp")
     seed: Seed = Field(0, description="of every random draw")
@@ -59,7 +73,8 @@ class Recipe(Section):
     @field_validator("precision", mode="before")
     @classmethod
     def _read_bits(cls, value: Any) -> Any:
-        return str(value) if type(value) is int else value
+        value = str(value) if type(value) is int else value
+        return FABRIC_PRECISIONS.get(value, value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _fit_recipe(self) -> Self:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import PurePath
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from genutil.errors import shortened
-from genutil.settings.section import Count, FilePath, Section
+from genutil.settings.section import Count, FilePath, Index, Positive, Section
 
 LONGEST_NAME = 200
 """Bytes of a folder's name, behind which a number and the time still fit."""
@@ -26,11 +27,19 @@ class Record(Section):
     checkpoint_interval: Count | None = Field(
         None, description="epochs between checkpoints that are kept beside last and best; none: no others"
     )
+    checkpoint_minutes: Positive | None = Field(
+        None, description="minutes after which last.pt is written within an epoch too; none: where epochs end"
+    )
     log_interval: Count | None = Field(
         None, description="steps between training losses in the log; none: those of validations alone"
     )
     val_interval: Count | None = Field(None, description="steps between validations; none: one at the end of an epoch")
     max_eval_steps: Count | None = Field(None, description="steps of a validation, at most; none: all images")
+
+    snapshots: Annotated[Index, Field(le=30)] = Field(
+        12, description="of which edges act, kept over the training for the report's slider; 0: none"
+    )
+    report: bool = Field(True, description="at the end of training, write report.html beside the checkpoints")
 
     @field_validator("name")
     @classmethod

@@ -39,6 +39,7 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
     "bf16": "bf16-mixed",
     "16": "16-mixed",
+    "64": "32-true",  # Fabric's 64-true rounds logits to 32 bits; network and images are of 64 bits already
 }
 
 

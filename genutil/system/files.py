@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from genutil.errors import UserError, shortened
+from genutil.system.locks import lock
+
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+"""Names of files that are being written (`write_whole`)."""
+
+
+class WriteError(UserError):
+    """A file cannot be written; what had its name before is as it was."""
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -25,31 +35,75 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         write: writes the contents to the open file it is given.
 
     Raises:
-        UserError: the file system refuses (no space, no permission, no such folder).
+        WriteError: the file system refuses (no space, no permission, no such folder).
     """
     try:
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
-                write(file)
+                _write(file, write)
             return
         _replace(path.resolve() if path.is_symlink() else path, write)
     except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise WriteError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)  # of a dead process that had this number
-    with temporary.open("xb") as file:  # never through a link that somebody has put there
-        try:
-            write(file)
+    try:
+        with temporary.open("xb") as file:  # never through a link that somebody has put there
+            lock(file.fileno())  # so that others see that its writer lives
+            _write(file, write)
             file.flush()
             os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
+    except BaseException:
+        with suppress(OSError):  # what went wrong before is told
             temporary.unlink(missing_ok=True)
-            raise
+        raise
     _sync_folder(path.parent)
+
+
+class _Recorded:
+    """A file that remembers the first error of the system: torch and others raise one of their own over it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _write(file: BinaryIO, write: Callable[[BinaryIO], object]) -> None:
+    recorded = _Recorded(file)
+    try:
+        write(recorded)  # type: ignore[arg-type]  # it has all that a file has
+    except Exception as error:
+        if recorded.error is not None and recorded.error is not error:
+            raise recorded.error from error
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what dead processes were writing into a folder when they died; files of living ones stay."""
+    for path in folder.iterdir():
+        if not TEMPORARY.fullmatch(path.name):
+            continue
+        with suppress(OSError):  # gone meanwhile, of a living process, or not ours to remove
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                lock(file)
+                path.unlink()
+            finally:
+                os.close(file)
 
 
 def write_text(path: Path, text: str) -> None:

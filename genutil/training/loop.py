@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,13 +20,17 @@ from genutil.evaluation.batches import stoppable, watched
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports.logs import RunLog
 from genutil.saved import checkpoints
-from genutil.system.arithmetic import matmul_precision
-from genutil.system.distributed import share_buffers
+from genutil.system.distributed import agree, share_buffers
 from genutil.system.interruption import Interrupted, StopRequest
 from genutil.system.randomness import reseed
+from genutil.training.agreement import require_same_edges
+from genutil.training.averages import Average
+from genutil.training.gradients import backward
+from genutil.training.keeper import Keeper
 from genutil.training.progress import Meter, Progress
 from genutil.training.records import Records
 from genutil.training.schedules import LearningRate
+from genutil.training.snapshots import Snapshots
 from genutil.training.timetable import Timetable
 from genutil.training.wiring_watch import WiringWatch
 from models.wirings.wire import update_wirings
@@ -60,6 +64,8 @@ class Training:
         folder: for checkpoints; None in all processes but the first.
         settings: for checkpoints.
         say: prints a line, in the first process only.
+        images: what the data say of themselves, for checkpoints.
+        average: of the weights, where they are averaged.
     """
 
     fabric: Fabric
@@ -76,6 +82,8 @@ class Training:
     folder: Path | None
     settings: dict[str, Any]
     say: Callable[[str], None]
+    images: Mapping[str, Any] = field(default_factory=dict)
+    average: Average | None = None
 
     def __post_init__(self) -> None:
         self.meter = Meter(self.progress.totals)
@@ -91,6 +99,10 @@ class Training:
             validated_on="test" if self.data.validation is None else "validation",
             measured=self.folder is not None,
         )
+        self.snapshots = Snapshots(self.folder, self.watch, self.timetable, self.experiment.snapshots, self.say)
+        self.average_scores: Scores | None = None
+        self.keeper = Keeper(self.folder, self._contents, self.say)
+        self._saved_at = time.monotonic()
         self._look_every = 1 if self.fabric.device.type == "cpu" else LOOK_EVERY
 
     def run(self) -> Scores | None:
@@ -98,21 +110,26 @@ class Training:
 
         Raises:
             Interrupted: after a request to stop; what was reached is in last.pt then.
-            UserError: the loss is not finite, or a checkpoint cannot be written.
+            UserError: the loss is not finite, or last.pt cannot be written at the end.
         """
         scores = None
+        self.snapshots.look()
         try:
             while self.progress.epoch < self.timetable.epochs:
                 self.train(self.timetable.next_halt)
                 if due := self.timetable.validation_due:
                     loader = self.data.test if self.data.validation is None else self.data.validation
                     scores = self.evaluate(loader, self.experiment.max_eval_steps)
+                    self.average_scores = (
+                        self.evaluate(loader, self.experiment.max_eval_steps, averaged=True) if self.average else None
+                    )
                 self.finish(scores if due else None)
         except Interrupted:
             self.look()
             self.progress.totals = self.records.totals()
-            self.save("last")
+            self.keeper.require_last()
             raise
+        self.keeper.end()
         return scores
 
     def train(self, halt: int) -> None:
@@ -129,7 +146,9 @@ class Training:
                 reseed(self.experiment.seed, "step", progress.updates, self.fabric.global_rank)
                 self.meter.add(*self.update(batch, self.schedule.lr(progress.updates)), len(batch.labels))
                 progress.step += 1
-                if progress.step % self._look_every == 0 or progress.step == halt:
+                self.snapshots.look()
+                look = progress.step % self._look_every == 0 or progress.step == halt
+                if look:
                     self.look()
                     bar.set_postfix_str(self.meter.summary(self.fabric.world_size), refresh=False)
                 if progress.updates % (self.experiment.log_interval or CURVE_EVERY) == 0:
@@ -138,51 +157,74 @@ class Training:
                 bar.update()
                 if progress.step == halt:
                     break
+                if look:
+                    self.save_by_the_clock()
 
     def update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
         """One step of the optimizer. Returns the batch's summed loss and its number of correct guesses."""
         experiment, fabric = self.experiment, self.fabric
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with matmul_precision(experiment.matmul_precision):
-            logits = self.module(batch.images)
-            loss = F.cross_entropy(logits, batch.labels, label_smoothing=experiment.label_smoothing, reduction="sum")
-            self.optimizer.zero_grad()
-            fabric.backward(loss * (fabric.world_size / batch.total))  # DDP takes the mean over processes
+        self.optimizer.zero_grad()
+        loss, correct = backward(fabric, self.module, batch, experiment)
         if experiment.clip_grad_norm is not None:
             fabric.clip_gradients(
                 self.module, self.optimizer, max_norm=experiment.clip_grad_norm, error_if_nonfinite=False
             )
         self.optimizer.step()
         update_wirings(self.network, self.optimizer, self.progress.updates, self.timetable.steps)
-        return loss.detach(), (logits.detach().argmax(1) == batch.labels).sum()
+        if self.average:
+            self.average.update()
+        return loss, correct
 
-    def evaluate(self, loader: Loader, steps: int | None = None) -> Scores:
-        """Scores of the network as it is now on the images of a loader, or of its first steps."""
-        share_buffers(self.fabric, self.network)
+    def evaluate(self, loader: Loader, steps: int | None = None, averaged: bool = False) -> Scores:
+        """Scores of the network as it is now, or of the average, on the images of a loader or of its first steps."""
+        network = self.average.settled() if self.average and averaged else self.network
+        share_buffers(self.fabric, network)
         steps = min(steps or len(loader), len(loader))
         batches = watched(islice(loader.epoch(0), steps), self.log.bar("evaluating", steps, delay=2))
-        return evaluate(self.fabric, self.network, self._stoppable(batches))
+        return evaluate(self.fabric, network, self._stoppable(batches))
 
     def finish(self, scores: Scores | None) -> None:
         """Note a validation, where there was one; end an epoch that is over; write the checkpoints due."""
         progress, interval = self.progress, self.experiment.checkpoint_interval
         names = []
         if scores is not None:
-            names = ["last", "best"] if self.records.note_validation(scores) else ["last"]
+            names = ["last", "best"] if self.records.note_validation(scores, self.average_scores) else ["last"]
         if progress.step >= self.timetable.epoch_end:
             progress.epoch, progress.step = progress.epoch + 1, 0
+            require_same_edges(self.fabric, self.watch.acting(), progress.epoch)
             names += [f"epoch_{progress.epoch}"] * bool(interval and progress.epoch % interval == 0)
         self.save(*names)
+        if "last" not in names:
+            self.save_by_the_clock()
 
     def save(self, *names: str) -> None:
-        """Write checkpoints of the present state, in the first process."""
-        if self.folder is None:
+        """Write checkpoints of the present state, in the first process, last.pt behind the others."""
+        if not names:
             return
-        for name in names:
-            path = self.folder / f"{name}.pt"
-            saved = self.progress.to_saved()
-            checkpoints.save(path, self.fabric, self.network, self.optimizer, saved, self.settings)
+        own = self.progress.totals
+        self.progress.totals = self.records.totals()  # of all processes, as a run that is resumed expects them
+        self.keeper.save(*names)
+        self.progress.totals = own
+        if "last" in names:
+            self._saved_at = time.monotonic()
+
+    def save_by_the_clock(self) -> None:
+        """Write last.pt where `checkpoint_minutes` have passed since it was written. All processes take part."""
+        minutes = self.experiment.checkpoint_minutes
+        if minutes is None:
+            return
+        due = self.fabric.global_rank == 0 and time.monotonic() - self._saved_at >= 60 * minutes
+        if agree(self.fabric, due):
+            self.save("last")
+
+    def _contents(self) -> dict[str, Any]:
+        saved = self.progress.to_saved()
+        average = self.average.to_saved() if self.average else None
+        return checkpoints.contents(
+            self.fabric, self.network, self.optimizer, saved, self.settings, self.images, average
+        )
 
     def look(self) -> None:
         """Read the losses since the last look, and stop if one of them is not finite."""

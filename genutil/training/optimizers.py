@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 
@@ -57,8 +58,23 @@ def make_optimizer(experiment: Experiment, network: nn.Module) -> Optimizer:
     groups = parameter_groups(network, experiment.weight_decay, experiment.decay_norm_and_bias)
     if not groups:
         raise UserError(f"The network {experiment.model} has no weights to train.")
-    if experiment.optimizer == "adam":
-        return Adam(groups, lr=experiment.lr)
     if experiment.optimizer == "rmsprop":
         return RMSprop(groups, lr=experiment.lr, alpha=RMSPROP_DECAY, momentum=experiment.momentum)
-    return SGD(groups, lr=experiment.lr, momentum=experiment.momentum, nesterov=experiment.nesterov)
+    fused = _is_fused(experiment, next(network.parameters()).device)
+    if experiment.optimizer == "adam":
+        return Adam(groups, lr=experiment.lr, fused=fused)
+    return SGD(groups, lr=experiment.lr, momentum=experiment.momentum, nesterov=experiment.nesterov, fused=fused)
+
+
+def _is_fused(experiment: Experiment, device: torch.device) -> bool | None:
+    """Whether the update is one kernel: as asked for, else on GPUs; None leaves torch its choice, as on the CPU.
+
+    Fused kernels undo float16's scale of the loss themselves, so that the gradient cannot be clipped before.
+    """
+    if experiment.fused != "auto":
+        return experiment.fused
+    return True if device.type == "cuda" and not _scales_and_clips(experiment) else None
+
+
+def _scales_and_clips(experiment: Experiment) -> bool:
+    return experiment.precision == "16" and experiment.clip_grad_norm is not None

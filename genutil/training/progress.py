@@ -136,8 +136,9 @@ class Meter:
     def read(self) -> list[float]:
         """Add what has come since the last time to the totals; returns the summed loss of each of those steps."""
         steps = torch.stack(self._unread).tolist() if self._unread else []
-        self.totals.loss += sum(loss for loss, _ in steps)
-        self.totals.correct += sum(correct for _, correct in steps)
+        for loss, correct in steps:  # one by one, so that the sum does not depend on when it is read
+            self.totals.loss += loss
+            self.totals.correct += correct
         self.totals.images += self._images
         self.totals.seconds = self._before + time.perf_counter() - self._started
         self._unread, self._images = [], 0

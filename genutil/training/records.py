@@ -59,10 +59,17 @@ class Records:
             progress.history.append(record)
         self.log.steps(record, in_metrics=in_metrics)
 
-    def note_validation(self, scores: Scores) -> bool:
-        """Note a validation and what was trained since the one before. Returns whether it is the best so far."""
+    def note_validation(self, scores: Scores, average: Scores | None = None) -> bool:
+        """Note a validation and what was trained since the one before. Returns whether it is the best so far.
+
+        Args:
+            scores: of the weights, which decide that.
+            average: of the averaged weights, where they are averaged.
+        """
         progress = self.progress
         record = self._of_validation(scores)
+        if average is not None:
+            record |= {"average_top1": average.top1, "average_top5": average.top5, "average_loss": average.loss}
         best = progress.best
         better = best is None or scores.top1 > best["top1"]
         if best is None or better:

@@ -124,6 +124,11 @@ class WarmUp:
         return self.then.lr(step - self.delay)
 
 
+def linear_scale(experiment: Experiment) -> float:
+    """What the rates are multiplied by for the size of the batches (Goyal et al. 2017, arXiv 1706.02677, 2.1)."""
+    return 1.0 if experiment.lr_batch_size is None else experiment.batch_size / experiment.lr_batch_size
+
+
 def make_schedule(experiment: Experiment, steps_per_epoch: int) -> LearningRate:
     """The schedule of an experiment.
 
@@ -134,7 +139,8 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> LearningRate:
         experiment: `epoch_len`, where given, takes the place of `steps_per_epoch`.
         steps_per_epoch: of the data.
     """
-    lr0 = experiment.lr
+    scale = linear_scale(experiment)
+    lr0 = experiment.lr * scale
     epoch = experiment.epoch_len or steps_per_epoch
     steps = experiment.num_steps or experiment.num_epochs * epoch
     warm_up = _steps(experiment.warmup_steps or 0, 1, steps) or round(experiment.warmup_epochs * epoch)
@@ -148,7 +154,7 @@ def make_schedule(experiment: Experiment, steps_per_epoch: int) -> LearningRate:
             boundaries = sorted(_steps(milestone, epoch, steps) for milestone in experiment.multistep_lr_milestones)
             schedule = MultiStep(lr0, tuple(boundaries), experiment.multistep_lr_gamma)
         case "steps":
-            schedule = Piecewise(tuple(experiment.lr_values), tuple(experiment.lr_boundaries))
+            schedule = Piecewise(tuple(scale * rate for rate in experiment.lr_values), tuple(experiment.lr_boundaries))
         case "exponential":
             schedule = Exponential(lr0, experiment.exp_decaying_lr_gamma, epoch)
         case "cosine":

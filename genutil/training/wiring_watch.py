@@ -23,6 +23,11 @@ class WiringWatch:
         self._network = network
         self._graphs = dict(graphs(network))
 
+    @property
+    def wired(self) -> bool:
+        """Whether the network has a wired graph."""
+        return bool(self._graphs)
+
     def acting(self) -> dict[str, Tensor]:
         """Masks [possible] of the edges that act now, by the name of their graph."""
         return {name: graph.acting().clone() for name, graph in self._graphs.items()}

@@ -7,13 +7,17 @@ from functools import partial, reduce
 from itertools import pairwise
 from typing import Any, Literal
 
+import networkx as nx
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks import randwire_forms
+from models.networks.node_graphs import NodeGraph
 from models.networks.random_graphs import StageGraph, draw_stages, from_text, to_files
 from models.networks.randwire_regimes import Regime, make_regime, random_stages
 from models.networks.shared_states import NodeOrder, SharedStates, dropout
+from models.sparse.graph import ChannelGraph
 from models.wirings.fixed import Random
 from models.wirings.graph import Graph
 from models.wirings.layout import Block, EdgeLayout
@@ -298,6 +302,22 @@ class RandWire(nn.Module):
     def image_size(self) -> int:
         """That the regime was published for: ImageNet's where the stem halves the images, else CIFAR's."""
         return 224 if self.regime.init_subsample else 32
+
+    def node_graphs(self) -> dict[str, NodeGraph]:
+        """As `models.networks.randwire_forms.stage_graphs`."""
+        return randwire_forms.stage_graphs(self)
+
+    def node_graph(self) -> nx.DiGraph:
+        """As `models.networks.randwire_forms.node_graph`."""
+        return randwire_forms.node_graph(self)
+
+    def plain_form(self) -> nn.Module:
+        """As `models.networks.randwire_forms.PlainRandWire`."""
+        return randwire_forms.PlainRandWire(self)
+
+    def whole_graph(self) -> ChannelGraph:
+        """As `models.networks.randwire_forms.whole_graph`."""
+        return randwire_forms.whole_graph(self)
 
     def files(self) -> dict[str, str]:
         """The graphs of the stages as adjacency lists: graphs/dag_0.txt, graphs/dag_1.txt, ...."""

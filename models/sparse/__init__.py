@@ -12,7 +12,7 @@ from models.sparse.engines import ENGINES, Engine, engine_names
 if TYPE_CHECKING:
     from models.sparse.compile import compile_graph
     from models.sparse.equality import EngineError
-    from models.sparse.from_network import channel_graph, channel_graphs
+    from models.sparse.from_network import channel_graph, channel_graphs, whole_graph
     from models.sparse.graph import ChannelGraph
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "channel_graphs",
     "compile_graph",
     "engine_names",
+    "whole_graph",
 ]
 
 _PLACES = {
@@ -32,6 +33,7 @@ _PLACES = {
     "channel_graph": "models.sparse.from_network:channel_graph",
     "channel_graphs": "models.sparse.from_network:channel_graphs",
     "compile_graph": "models.sparse.compile:compile_graph",
+    "whole_graph": "models.sparse.from_network:whole_graph",
 }
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from models.inspection import evaluating
-from models.protocols import HasChannelGraph, HasChannelGraphs
+from models.protocols import HasChannelGraph, HasChannelGraphs, HasWholeGraph
 from models.sparse.graph import ChannelGraph, Edges
 from models.sparse.layers import as_array, convolution_edges, layer_graph
 from models.wirings.rules import Wiring
@@ -22,9 +22,20 @@ def channel_graph(network: nn.Module) -> ChannelGraph:
     if list(graphs) != [""]:
         raise ValueError(
             f"{type(network).__name__} as a whole is no channel graph; its wired parts are "
-            f"{', '.join(graphs) or 'none'}."
+            f"{', '.join(list(graphs)[:3]) or 'none'}{f' and {len(graphs) - 3} more' if len(graphs) > 3 else ''}."
         )
     return graphs[""]
+
+
+def whole_graph(network: nn.Module) -> ChannelGraph:
+    """A channel graph from the image to the logits, in evaluation mode, whether or not engines run it.
+
+    Raises ValueError as `channel_graph`.
+    """
+    if isinstance(network, HasWholeGraph):
+        with evaluating(network):
+            return network.whole_graph()
+    return channel_graph(network)
 
 
 def channel_graphs(network: nn.Module) -> dict[str, ChannelGraph]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,12 @@ MAX_KERNEL = 1 << 10
 
 def save(graph: ChannelGraph, path: str | Path) -> None:
     """Write a graph to `path` (.npz): a JSON header and the arrays of every level."""
+    with Path(path).open("wb") as file:
+        write(graph, file)
+
+
+def write(graph: ChannelGraph, file: BinaryIO) -> None:
+    """Write a graph to an open file, as `save` does."""
     arrays: dict[str, NDArray] = {}
     levels = []
     for i, level in enumerate(graph.levels):
@@ -50,8 +56,7 @@ def save(graph: ChannelGraph, path: str | Path) -> None:
         "levels": levels,
     }
     contents: dict[str, Any] = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays}
-    with Path(path).open("wb") as file:
-        np.savez_compressed(file, **contents)
+    np.savez_compressed(file, **contents)
 
 
 def load(path: str | Path) -> ChannelGraph:

@@ -198,7 +198,10 @@ class _Nodes(nn.Module):
     def forward(self, sums: Tensor) -> Tensor:
         if self.constant is not None:
             sums = sums + self.constant
-        if self.eps is not None:
+        if self.eps is not None and torch.onnx.is_in_onnx_export():  # ONNX has an operator for it
+            scale, shift = self.norm_weight.flatten(), self.norm_bias.flatten()
+            sums = torch.instance_norm(sums, scale, shift, None, None, True, 0.0, self.eps, False)
+        elif self.eps is not None:
             mean = sums.mean(dim=(2, 3), keepdim=True)
             sums = sums - mean
             variance = sums.square().mean(dim=(2, 3), keepdim=True)

@@ -17,7 +17,7 @@ from models import build_network
 def network():
     torch.manual_seed(0)
     made = build_network("static", classes=10, image_size=32, wiring="dnw", prune_rate=0.95).eval()
-    for parameter in made.parameters():  # no two norms alike, as after training: ONNX Runtime may stumble on such pairs
+    for parameter in made.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter) * (parameter != 0)
     return made
 

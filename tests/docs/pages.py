@@ -6,7 +6,7 @@ After the language of a block stand its attributes, which a browser does not sho
     bash run              commands that a test runs in a copy of the tree; `slow`: only with --slow;
                           `after=quickstart`: with the checkpoint that the quickstart leaves
     bash needs=WHAT       commands that need what is not there; their words are read as the runner reads them
-    python run            a test runs it
+    python run            a test runs it; `after=quickstart` as above
     python fragment       part of something, which compiles
     yaml app=FILE         an app file of that name, of one experiment or several, that must resolve
     text                  output

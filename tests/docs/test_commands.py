@@ -20,10 +20,11 @@ from tests.docs.pages import PAGES, ROOT, Block, all_blocks, inline_commands
 
 ATTRIBUTES = {
     "bash": {"run", "slow", "after", "needs", "recipe"},
-    "python": {"run", "slow", "fragment", "file"},
+    "python": {"run", "slow", "after", "fragment", "file"},
     "yaml": {"app", "file"},
     "diff": set(),
     "text": set(),
+    "c": set(),
 }
 BLOCKS = all_blocks()
 
@@ -144,8 +145,10 @@ def test_commands_run(block: Block, trained, workplace):
 
 
 @pytest.mark.parametrize("block", chosen("python", "run"))
-def test_python_runs(block: Block, tmp_path, monkeypatch):
+def test_python_runs(block: Block, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if block.attributes.get("after") == "quickstart":
+        shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
     exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})
 
 

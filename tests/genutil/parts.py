@@ -146,7 +146,7 @@ def saved(path: Path, fabric: Fabric, network: nn.Module | None = None, **settin
     for parameter in network.parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
-    checkpoints.save(path, fabric, network, optimizer, {"epoch": 3}, {"lr": 0.1, **settings})
+    checkpoints.write(path, checkpoints.contents(fabric, network, optimizer, {"epoch": 3}, {"lr": 0.1, **settings}))
     return path
 
 

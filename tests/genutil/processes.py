@@ -21,7 +21,9 @@ from genutil.saved.source import open_source
 from genutil.saved.sources import Sources
 from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.distributed import end_group
-from tests.genutil.parts import SmallNet, make_data, make_training, recipe
+from genutil.training.agreement import require_same_edges
+from genutil.training.gradients import Shares, backward, shares
+from tests.genutil.parts import Batch, SmallNet, make_data, make_training, recipe
 
 LAYERS = {
     "2d": (lambda: nn.BatchNorm2d(3), (8, 3, 2, 5)),
@@ -95,6 +97,36 @@ def train_small(fabric: Fabric, folder: Path | None, resume: Path | None = None,
     }
 
 
+def in_parts(fabric: Fabric, parts: int) -> dict[str, Tensor]:
+    """The gradients of a batch of 11 images that is computed in parts, in float64, by a network without batch norm."""
+    batch = next(make_data(11, 11, fabric.global_rank, fabric.world_size, torch.float64).train.epoch(0))
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4)).double()
+    module = fabric.setup(network)
+    backward(fabric, module, batch, recipe(accumulate=parts))
+    return {name: parameter.grad for name, parameter in network.named_parameters()}
+
+
+def shares_where_images_were_left_out(fabric: Fabric) -> Shares:
+    """Of a batch of 11 images, of which the second process could not read three."""
+    batch = next(make_data(11, 11, fabric.global_rank, fabric.world_size).train.epoch(0))
+    if fabric.global_rank:
+        batch = Batch(batch.images[3:], batch.labels[3:], batch.total - 3)
+    return shares(fabric, batch, uncertain=True)
+
+
+def drift(fabric: Fabric) -> str:
+    """What a process is told when one edge of one of two graphs acts in the second process alone."""
+    acting = {"layers.0": torch.arange(100) % 3 == 0, "layers.1": torch.arange(70) % 2 == 0}
+    require_same_edges(fabric, acting, 4)
+    acting["layers.1"][7 + fabric.global_rank] ^= True
+    try:
+        require_same_edges(fabric, acting, 5)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def both(fabric: Fabric, folder: Path) -> dict[str, Any]:
     """Everything that needs two processes which work, in one start."""
     (folder / "sync").mkdir(exist_ok=True) if fabric.global_rank == 0 else None
@@ -103,6 +135,9 @@ def both(fabric: Fabric, folder: Path) -> dict[str, Any]:
         "training": train_small(fabric, folder / "sync"),
         "plain": train_small(fabric, folder / "plain", sync=False),
         "threads": torch.get_num_threads(),
+        "parts": in_parts(fabric, 2),
+        "shares": shares_where_images_were_left_out(fabric),
+        "drift": drift(fabric),
     }
 
 

@@ -33,6 +33,7 @@ TINY = {
     "batch_size": 256,
     "num_epochs": 2,
     "gpus": [],
+    "report": False,
 }
 """A few seconds of the real thing: the static tiny classifier on the real digits."""
 

@@ -73,7 +73,14 @@ def test_results_have_their_keys_and_are_written(trained: tuple[Path, dict]) -> 
 def test_everything_is_where_it_says(trained: tuple[Path, dict]) -> None:
     folder, results = trained
     names = {path.name for path in (folder / "checkpoints" / "tiny").iterdir()}
-    assert names == {"init.pt", "last.pt", "best.pt", "settings.yml", *(f"epoch_{n}.pt" for n in (1, 2, 3, 4))}
+    assert names == {
+        "init.pt",
+        "last.pt",
+        "best.pt",
+        "settings.yml",
+        "snapshots",
+        *(f"epoch_{n}.pt" for n in (1, 2, 3, 4)),
+    }
     log = Path(results["log"])
     assert log.parent == folder / "runs"
     assert log.name.startswith("tiny-")

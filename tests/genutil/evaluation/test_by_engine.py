@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,38 @@ def test_an_engine_that_predicts_otherwise_is_an_error(network, batches, fabric,
     monkeypatch.setattr(by_engine, "compile_graph", lambda *_, **__: Other(network, [1, 2, 3, 4, 0]))
     with pytest.raises(UserError, match="engine wrong predicts otherwise than the network for 35 of 35 images"):
         evaluate_fast(fabric, network, batches, "pruned", 16)
+
+
+class Spoilt(nn.Module):
+    """A network, or an engine, whose logits are not finite for the first images of a batch."""
+
+    engine = "spoilt"
+
+    def __init__(self, network: nn.Module, images: int) -> None:
+        super().__init__()
+        self.network, self.images = network, images
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.network(images).clone()
+        logits[: self.images] = torch.nan
+        return logits
+
+
+def test_logits_that_are_not_finite_are_told(network, batches, fabric, monkeypatch, capsys):
+    monkeypatch.setattr(by_engine, "compile_graph", lambda *_, **__: Spoilt(network, 2))
+    comparison = evaluate_fast(fabric, Spoilt(network, 2), batches, "pruned", 16)
+    assert (comparison.scores.non_finite, comparison.near_ties) == (6, 0)
+    assert "logits of 6 of 35 images are not finite" in capsys.readouterr().out
+    with pytest.raises(UserError, match="predicts otherwise than the network for 6 of 35 images"):
+        evaluate_fast(fabric, network, batches, "pruned", 16)
+
+
+def test_weights_that_are_not_finite_are_named(network, batches, fabric):
+    broken = copy.deepcopy(network)
+    with torch.no_grad():
+        broken.linear.bias[1] = torch.inf
+    with pytest.raises(UserError, match=r"fast_eval: linear\.bias of the network holds values that are not finite"):
+        evaluate_fast(fabric, broken, batches, "pruned", 16)
 
 
 def test_a_network_without_wired_parts_is_told_so(batches, fabric):

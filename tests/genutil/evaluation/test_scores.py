@@ -48,6 +48,25 @@ def test_an_empty_slice_counts_nothing() -> None:
     assert (scores.top1, scores.images) == (100, 3)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_logits_that_are_not_finite_predict_nothing_and_are_told(
+    value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logits = torch.eye(6)
+    logits[[0, 3], 0] = float(value)
+    scores = scores_of(logits, torch.tensor([0, 1, 2, 0, 4, 5]), 4)
+    assert (scores.top1, scores.top5) == (pytest.approx(100 * 4 / 6), pytest.approx(100 * 4 / 6))
+    assert (scores.images, scores.non_finite) == (6, 2)
+    assert capsys.readouterr().out.startswith(
+        "The logits of 2 of 6 images are not finite, so that these count as wrong"
+    )
+
+
+def test_finite_logits_are_not_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    assert scores_of(torch.eye(6), torch.arange(6), 4).non_finite == 0
+    assert capsys.readouterr().out == ""
+
+
 def test_no_image_at_all_is_told() -> None:
     with pytest.raises(UserError, match="no image"):
         evaluate(Fabric(accelerator="cpu", devices=1), Table(), [])

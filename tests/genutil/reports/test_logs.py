@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,3 +115,51 @@ def test_a_large_picture_is_brought_down_by_density() -> None:
     assert picture.shape == (PICTURE_SIZE, PICTURE_SIZE // 2)
     assert picture[0, :4].tolist() == [0, 1, 0, 1]
     assert picture[PICTURE_SIZE // 2 :].unique().tolist() == [1]
+
+
+def test_a_full_disk_is_told_once_and_the_log_left_out(
+    small_disk: Callable[[int], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    disk = small_disk(64)
+    with RunLog(disk) as log:
+        log.epoch(record(1))
+        (disk / "filling").write_bytes(bytes(52 * 1024))
+        for epoch in range(2, 40):
+            log.steps({"epoch": epoch, "step": 10 * epoch, "train_loss": 1.0})
+            log.epoch(record(epoch, note="x" * 1000), {"adjacency": torch.rand(60, 60)})
+    told = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert sorted(line.split(" (")[0] for line in told) == [
+        f"{disk}/metrics.jsonl cannot be written",
+        f"TensorBoard's log in {disk} cannot be written",
+    ]
+    assert all("No space left on device): training goes on without" in line for line in told)
+    assert read_metrics(disk)[0] == record(1)
+
+
+def test_a_log_folder_that_goes_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    with RunLog(folder) as log:
+        log.epoch(record(1))
+        shutil.rmtree(folder)
+        for epoch in (2, 3, 4):
+            log.epoch(record(epoch))
+    assert capfd.readouterr().err.count("No such file or directory): training goes on without") == 2
+    assert not folder.exists()
+
+
+def test_a_log_that_cannot_be_begun_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "place").touch()
+    with RunLog(tmp_path / "place") as log:
+        log.epoch(record(1))
+    assert capfd.readouterr().err.count("training goes on without") == 2
+
+
+def test_other_threads_still_tell_what_ended_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    with RunLog(tmp_path):
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join()
+    assert [arguments.exc_type for arguments in told] == [ZeroDivisionError]

@@ -150,6 +150,20 @@ def test_without_synchronisation_all_evaluate_the_network_that_is_saved(two: dic
     assert two["plain"]["history"][-1]["train_loss"] != pytest.approx(one["history"][-1]["train_loss"], rel=1e-6)
 
 
+def test_parts_of_a_batch_in_two_processes_have_the_gradient_of_the_whole(two: dict) -> None:
+    whole = processes.in_parts(Fabric(accelerator="cpu", devices=1), 1)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(two["parts"][name], gradient, rtol=0, atol=1e-13)
+
+
+def test_images_that_a_process_leaves_out_do_not_change_the_weight_of_the_others(two: dict) -> None:
+    assert two["shares"] == (8, 3)
+
+
+def test_other_edges_in_another_process_are_told(two: dict) -> None:
+    assert two["drift"].startswith("The processes no longer have the same edges after epoch 5 (in layers.1): ")
+
+
 def test_a_mistake_in_one_process_ends_the_others_and_is_told_as_such() -> None:
     started = time.monotonic()
     with pytest.raises(UserError, match=r"^cat/7\.png cannot be read\.$"):

@@ -2,12 +2,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
+import torch
 
 from genutil.errors import UserError
-from genutil.system.files import claim_folder, claim_log_folder, to_json, write_text, write_whole
+from genutil.system.files import (
+    WriteError,
+    claim_folder,
+    claim_log_folder,
+    remove_leftovers,
+    to_json,
+    write_text,
+    write_whole,
+)
 
 
 def test_a_failure_while_writing_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
@@ -104,3 +115,25 @@ def test_log_folders_carry_the_time(tmp_path: Path) -> None:
 def test_json_has_no_numbers_that_other_parsers_refuse() -> None:
     text = to_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": (2, "x")}})
     assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": [None, 1.5], "c": {"d": [2, "x"]}}
+
+
+def test_what_the_system_says_stands_over_what_a_writer_makes_of_it(small_disk: Callable[[int], Path]) -> None:
+    disk = small_disk(64)
+    with pytest.raises(WriteError, match=r"^Cannot write .*last\.pt: No space left on device\.$"):
+        write_whole(disk / "last.pt", lambda file: torch.save({"weight": torch.zeros(100_000)}, file))
+    assert not list(disk.iterdir())
+
+
+def test_files_of_dead_writers_are_removed_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    dead = tmp_path / f".last.pt.{os.getpid()}.tmp"  # a number may be given again
+    for path in (dead, tmp_path / ".best.pt.4000000.tmp", tmp_path / ".other", tmp_path / "last.pt"):
+        path.touch()
+    (tmp_path / ".link.1.tmp").symlink_to(tmp_path / "last.pt")
+    names = []
+
+    def look(file: BinaryIO) -> None:
+        remove_leftovers(tmp_path)
+        names.extend(path.name for path in tmp_path.iterdir())
+
+    write_whole(tmp_path / "epoch_1.pt", look)
+    assert set(names) == {f".epoch_1.pt.{os.getpid()}.tmp", ".other", "last.pt", ".link.1.tmp"}

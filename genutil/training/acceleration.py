@@ -1,0 +1,47 @@
+"""What makes training faster on a device without changing the recipe."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from genutil.config import Experiment
+from genutil.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+COMPILERS = ("c++", "g++", "clang++")
+
+
+def wants_channels_last(experiment: Experiment, device: torch.device) -> bool:
+    """Whether the channels of a pixel are to lie together in memory: as asked for, or where tensor cores want it so."""
+    if experiment.channels_last != "auto":
+        return experiment.channels_last
+    return device.type == "cuda" and experiment.precision in ("bf16", "16")
+
+
+def accelerated(fabric: Fabric, network: nn.Module, experiment: Experiment) -> nn.Module:
+    """The network as it is to be set up for training; it stays the plain one that is evaluated and saved.
+
+    Weights are laid out anew in place (`channels_last`); layers then give planes in the layout of their weights. What
+    is compiled wraps the network, so that the names of its entries stay as they are.
+
+    Raises:
+        UserError: `compile` without a C++ compiler, which torch's compiler needs on the CPU.
+    """
+    if wants_channels_last(experiment, fabric.device):
+        network.to(memory_format=torch.channels_last)
+    if not experiment.compile:
+        return network
+    if fabric.device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):
+        raise UserError("compile needs a C++ compiler on the CPU, and there is none: leave it out.")
+    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)  # it would report where it leaves our kernels alone
+    compiled = torch.compile(network)
+    assert isinstance(compiled, nn.Module)
+    return compiled

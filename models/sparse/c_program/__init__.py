@@ -1,0 +1,1 @@
+"""Channel graphs as self-contained C99 programs."""

@@ -1,0 +1,135 @@
+"""Each way to compute faster trains, saves under the names of the plain network, and goes on bit for bit on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from genutil.config import Experiment
+from genutil.errors import UserError
+from genutil.run import run
+from genutil.saved import checkpoints
+from genutil.training import acceleration
+from genutil.training.acceleration import accelerated, wants_channels_last
+from genutil.training.optimizers import make_optimizer
+from tests.genutil.parts import SmallNet, assert_equal
+from tests.genutil.runs import tiny, weights
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHORT = {"num_epochs": 2, "only_batches": 2, "checkpoint_interval": 1, "skip_profiling": True}
+RESNET = {"model": "resnet", "depth": 8, "wiring": "complete", "prune_rate": 0, "batch_size": 32}
+KEYS = [
+    {"precision": "bf16"},
+    {"precision": "64"},
+    {"matmul_precision": "medium"},
+    {"channels_last": True, **RESNET},
+    {"fused": True},
+    {"fused": True, "optimizer": "adam", "lr": 0.001},
+    {"accumulate": 3},
+    {"lr_batch_size": 512},
+]
+
+
+def resume(folder: Path, whole: Path, **settings) -> dict[str, torch.Tensor]:
+    """The last weights of a run that goes on from the end of the first epoch of another."""
+    first = whole / "checkpoints" / "tiny" / "epoch_1.pt"
+    return weights(run(tiny(folder, resume=str(first), **{**SHORT, **settings}))["checkpoint"])
+
+
+@pytest.mark.parametrize("settings", KEYS, ids=lambda settings: "-".join(map(str, next(iter(settings.items())))))
+def test_trains_saves_and_goes_on(tmp_path: Path, settings: dict) -> None:
+    results = run(tiny(tmp_path / "whole", **{**SHORT, **settings}))
+    whole = weights(results["checkpoint"])
+    assert_equal(resume(tmp_path / "resumed", tmp_path / "whole", **settings), whole)
+    key = next(iter(settings))
+    plain = resume(tmp_path / "plain", tmp_path / "whole", **{**settings, key: Experiment().to_dict()[key]})
+    assert plain.keys() == whole.keys()
+    assert all(value.isfinite().all() for value in plain.values())
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_saves_and_goes_on(tmp_path: Path) -> None:
+    """Across compiled and not, in both directions."""
+    settings = {**RESNET, "wiring": "dnw", "prune_rate": 0.8}
+    plain = weights(run(tiny(tmp_path / "plain", **SHORT, **settings))["checkpoint"])
+    compiled = weights(run(tiny(tmp_path / "compiled", **SHORT, **settings, compile=True))["checkpoint"])
+    goes_on = resume(tmp_path / "on", tmp_path / "compiled", **settings)
+    compiled_later = resume(tmp_path / "later", tmp_path / "plain", **settings, compile=True)
+    for found in (compiled, goes_on, compiled_later):
+        assert found.keys() == plain.keys()
+        for name, value in plain.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_weights_are_laid_out_with_channels_last() -> None:
+    network = SmallNet()
+    assert accelerated(Fabric(accelerator="cpu", devices=1), network, Experiment(channels_last=True)) is network
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
+    accelerated(Fabric(accelerator="cpu", devices=1), network, Experiment(channels_last=True))
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "wanted"),
+    [
+        ({}, "cpu", False),
+        ({"precision": "bf16"}, "cpu", False),
+        ({}, "cuda", False),
+        ({"precision": "bf16"}, "cuda", True),
+        ({"precision": "16"}, "cuda", True),
+        ({"precision": "16", "channels_last": False}, "cuda", False),
+        ({"channels_last": True}, "cpu", True),
+    ],
+)
+def test_channels_come_last_where_that_pays(settings: dict, device: str, wanted: bool) -> None:
+    assert wants_channels_last(Experiment(**settings), torch.device(device)) == wanted
+
+
+def test_compile_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceleration.shutil, "which", lambda _: None)
+    with pytest.raises(UserError, match=r"compile needs a C\+\+ compiler on the CPU, and there is none"):
+        accelerated(Fabric(accelerator="cpu", devices=1), SmallNet(), Experiment(compile=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "fused"), [({}, None), ({"fused": True}, True), ({"fused": False}, False)], ids=str
+)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_optimizer_is_fused_where_asked_for(optimizer: str, settings: dict, fused: bool | None) -> None:
+    made = make_optimizer(Experiment(optimizer=optimizer, **settings), SmallNet())
+    assert made.defaults["fused"] == fused
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"fused": True, "optimizer": "rmsprop"}, "no fused kernels for optimizer: rmsprop"),
+        ({"fused": True, "precision": "16", "clip_grad_norm": 1.0}, "leave out fused or clip_grad_norm"),
+        ({"precision": "8"}, "precision must be"),
+        ({"accumulate": 0}, "accumulate must be"),
+        ({"lr_batch_size": 0}, "lr_batch_size must be"),
+    ],
+)
+def test_impossible_wishes_are_refused(tmp_path: Path, settings: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        tiny(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(("word", "meant"), [("32-true", "32"), ("64-true", "64"), ("bf16-mixed", "bf16"), (16, "16")])
+def test_the_names_of_fabric_are_understood(word: str | int, meant: str) -> None:
+    assert Experiment.from_settings({"precision": word}).precision == meant
+
+
+def test_a_checkpoint_of_one_kernel_goes_on_with_the_other(tmp_path: Path) -> None:
+    """Adam counts its updates where its kernel wants them."""
+    settings = {"optimizer": "adam", "lr": 0.001}
+    results = run(tiny(tmp_path / "whole", **SHORT, **settings))
+    saved = checkpoints.read(results["checkpoint"])["optimizer"]["param_groups"]
+    assert [group["fused"] for group in saved] == [None]
+    fused = resume(tmp_path / "fused", tmp_path / "whole", fused=True, **settings)
+    for name, value in weights(results["checkpoint"]).items():
+        torch.testing.assert_close(fused[name], value, rtol=1e-4, atol=1e-5)
