@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -174,7 +175,8 @@ def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
     wires_itself = "wiring" in known
     _check_size(experiment, arguments)
     reseed(experiment.seed, "initial weights")
-    with _as_user_error("The network cannot be built"), bounded():
+    with _as_user_error("The network cannot be built"), bounded(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a layer without channels is refused
         if wires_itself:
             return models.build_network(experiment.model, **arguments, **experiment.rule_options)
         network = models.build_network(experiment.model, **arguments)
