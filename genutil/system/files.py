@@ -93,7 +93,7 @@ def _write(file: BinaryIO, write: Callable[[BinaryIO], object]) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what dead processes were writing into a folder, or one in it, when they died; files of living ones stay."""
+    """Remove what dead processes were writing into a folder, or into one in it; files of living ones stay."""
     for path in folder.rglob(".*.tmp"):
         if not TEMPORARY.fullmatch(path.name):
             continue
