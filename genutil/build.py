@@ -113,21 +113,32 @@ def build(
     parts.data = data = load_data(experiment, fabric, device)
     parts.experiment = experiment.but(mean=_plain(data.mean), std=_plain(data.std))
     if experiment.trains:
-        parts.optimizer = optimizer = make_optimizer(experiment, network)
-        parts.progress = progress = Progress(len(data.train))
-        if experiment.ema_decay is not None:
-            parts.average = Average(network, experiment.ema_decay)
-        if experiment.resume:
-            assert not isinstance(fabric, OneProcess)
-            source = sources.open(experiment.resume)
-            progress.restore(loading.resume(source, fabric, network, optimizer), experiment.resume)
-            _check_resumed(parts, saved, experiment.resume)
-            if parts.average:
-                parts.average.restore(source.training_state().get("average"), experiment.resume)
-        _check_batch_norms(parts, fabric.world_size)
-        if experiment.profiles and fabric.global_rank == 0:
-            profile(parts)  # so that what cannot be profiled at the end is told at the start
+        _add_training(parts, fabric, sources, saved)
     return parts
+
+
+def _add_training(parts: Parts, fabric: Runtime, sources: Sources, saved: Experiment | None) -> None:
+    """Make what training needs beside network and data, as the checkpoint that is resumed left it.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    experiment, network = parts.experiment, parts.network
+    assert parts.data is not None
+    parts.optimizer = make_optimizer(experiment, network)
+    parts.progress = Progress(len(parts.data.train))
+    if experiment.ema_decay is not None:
+        parts.average = Average(network, experiment.ema_decay)
+    if experiment.resume:
+        assert not isinstance(fabric, OneProcess)
+        source = sources.open(experiment.resume)
+        parts.progress.restore(loading.resume(source, fabric, network, parts.optimizer), experiment.resume)
+        _check_resumed(parts, saved, experiment.resume)
+        if parts.average:
+            parts.average.restore(source.training_state().get("average"), experiment.resume)
+    _check_batch_norms(parts, fabric.world_size)
+    if experiment.profiles and fabric.global_rank == 0:
+        profile(parts)  # so that what cannot be profiled at the end is told at the start
 
 
 def saved_experiment(experiment: Experiment, sources: Sources) -> Experiment | None:

@@ -37,13 +37,8 @@ from genutil.system.distributed import (
     say,
     starts_processes,
 )
-<<<<<<< HEAD
-from genutil.system.files import require_place, to_json, write_text, write_texts
-from genutil.system.interruption import Interrupted, announce
-=======
 from genutil.system.files import require_folder_place, require_place, to_json, write_text, write_texts
-from genutil.system.interruption import Interrupted, StopRequest, announce
->>>>>>> h/settings
+from genutil.system.interruption import Interrupted, announce
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.output import unbreakable
 from genutil.system.randomness import chosen_algorithms
@@ -93,16 +88,7 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     sources = sources or Sources()
     experiment = resolved(experiment, sources, partial(_say_before, jobs.is_first()))
     json_file = experiment.json_file and Path(experiment.json_file)
-<<<<<<< HEAD
-    if json_file:
-        require_place(json_file)
-    if experiment.results_dir:
-        results_files.require_folder(Path(experiment.results_dir))
-    if experiment.trains:
-        trackers.require(experiment.tracker)
-=======
     _require_places(experiment)
->>>>>>> h/settings
     fabric = make_runtime(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
         build(experiment, fabric, torch.device("cpu"), say=lambda _: None, sources=sources)
@@ -124,7 +110,7 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
 
 
 def _require_places(experiment: Experiment) -> None:
-    """Raises UserError where a file or a folder of the run cannot be; all are looked at before one is made."""
+    """Raises UserError where a file, a folder or a tracker cannot be; all are looked at before one is made."""
     for file in (experiment.json_file, experiment.picture):
         if file:
             require_place(Path(file))
@@ -133,6 +119,7 @@ def _require_places(experiment: Experiment) -> None:
     if experiment.trains:
         for folder in (experiment.save_dir, experiment.log_dir):
             require_folder_place(Path(folder, name_of(experiment)).parent)
+        trackers.require(experiment.tracker)
 
 
 def work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str, Any]:

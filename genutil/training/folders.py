@@ -71,11 +71,7 @@ def claim(experiment: Experiment, progress: Progress, sources: Sources, say: Cal
         if experiment.resume:
             snapshots.carry_over(Path(experiment.resume).parent, lock.folder, progress.updates)
         write_text(lock.folder / SETTINGS, yaml.safe_dump(experiment.to_saved(), sort_keys=False))
-<<<<<<< HEAD
-        logs = claim_log_folder(Path(experiment.log_dir), name_of(experiment))
         write_text(logs / CHECKPOINTS, os.path.relpath(lock.folder, logs) + "\n")
-=======
->>>>>>> h/settings
         return Folders(lock.folder, logs, lock)
     except BaseException:
         lock.release()
