@@ -24,7 +24,7 @@ const inside = [...part.bySlot.slice(part.first[group], part.first[group + 1])];
 const nodes = inside.filter((node) => part.lives(node, state));
 wiring.choose(nodes[Math.floor(nodes.length * 0.2)]);
 """
-SHOTS = {"report": (1180, 1120, False, 0), "report_phone": (390, 844, True, "#wiring")}
+SHOTS = {"report": (1180, 1050, False, 0), "report_phone": (390, 844, True, "#wiring")}
 """Width and height in pixels, whether dark, and what the picture begins with."""
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     args = parser.parse_args()
     for name, shot in SHOTS.items():
         path = args.out / f"{name}.png"
-        shoot(args.page, *shot).quantize(160, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
+        shoot(args.page, *shot).quantize(160, method=Image.Quantize.MEDIANCUT, kmeans=2).save(path, optimize=True)
         print(f"written to {path} ({path.stat().st_size // 1024} KiB)")
 
 
