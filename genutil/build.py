@@ -92,11 +92,7 @@ def build(
     if checkpoint:
         experiment = experiment.but(**sources.open(checkpoint).network_settings())
     if experiment.model == "randwire":
-        from genutil.saved import graph_files  # imports networkx
-
-        experiment = graph_files.resolve(experiment, sources)
-        for notice in graph_files.notices(experiment):
-            say(notice)
+        experiment = _with_graphs(experiment, sources, say)
     saved = saved_experiment(experiment, sources)
     if saved and experiment.resume:
         resuming.check(experiment, saved, experiment.resume)
@@ -127,6 +123,16 @@ def build(
         if experiment.profiles and fabric.global_rank == 0:
             profile(parts)  # so that what cannot be profiled at the end is told at the start
     return parts
+
+
+def _with_graphs(experiment: Experiment, sources: Sources, say: Callable[[str], None]) -> Experiment:
+    """With the graphs of its random stages; what is remarkable about them is said."""
+    from genutil.saved import graph_files  # imports networkx
+
+    experiment = graph_files.resolve(experiment, sources)
+    for notice in graph_files.notices(experiment):
+        say(notice)
+    return experiment
 
 
 def saved_experiment(experiment: Experiment, sources: Sources) -> Experiment | None:
