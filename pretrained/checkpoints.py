@@ -130,20 +130,29 @@ class PublishedWeights(ForeignCheckpoint):
 
 
 class KerasCheckpoint(ForeignCheckpoint):
-    """A TensorFlow-2 checkpoint of one of Keras' CIFAR ResNets."""
+    """A TensorFlow-2 checkpoint of one of Keras' CIFAR networks."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = Path(prefix).expanduser()
 
     @cached_property
     def _foreign(self) -> Foreign:
-        return keras_cifar_resnets.load_resnet(self._prefix)
+        return keras_cifar_resnets.load(self._prefix)
 
     def settings(self) -> dict[str, Any]:
         return _settings(self._foreign)
 
     def weights(self, network: nn.Module) -> dict[str, Any]:
         return wired_state(self._foreign.network.state_dict(), network)
+
+    def understood(self, network: nn.Module) -> str | None:
+        foreign = self._foreign
+        if foreign.verified:
+            return None
+        return (
+            f"{self._prefix.name} was read as {foreign.model} of depth {foreign.arguments['depth']}: every shape fits; "
+            "the accuracy of such files was not verified."
+        )
 
 
 NAMED: dict[str, Callable[[str], ForeignCheckpoint]] = {PUBLISHED: PublishedWeights, KERAS: KerasCheckpoint}
