@@ -93,11 +93,7 @@ def build(
     if checkpoint:
         experiment = experiment.but(**sources.open(checkpoint).network_settings())
     if experiment.model == "randwire":
-        from genutil.saved import graph_files  # imports networkx
-
-        experiment = graph_files.resolve(experiment, sources)
-        for notice in graph_files.notices(experiment):
-            say(notice)
+        experiment = _with_graphs(experiment, sources, say)
     saved = saved_experiment(experiment, sources)
     if saved and experiment.resume:
         resuming.check(experiment, saved, experiment.resume)
@@ -139,6 +135,16 @@ def _add_training(parts: Parts, fabric: Runtime, sources: Sources, saved: Experi
     _check_batch_norms(parts, fabric.world_size)
     if experiment.profiles and fabric.global_rank == 0:
         profile(parts)  # so that what cannot be profiled at the end is told at the start
+
+
+def _with_graphs(experiment: Experiment, sources: Sources, say: Callable[[str], None]) -> Experiment:
+    """With the graphs of its random stages; what is remarkable about them is said."""
+    from genutil.saved import graph_files  # imports networkx
+
+    experiment = graph_files.resolve(experiment, sources)
+    for notice in graph_files.notices(experiment):
+        say(notice)
+    return experiment
 
 
 def saved_experiment(experiment: Experiment, sources: Sources) -> Experiment | None:

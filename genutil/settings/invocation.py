@@ -71,9 +71,7 @@ class Invocation(Section):
     results_dir: FilePath | None = Field(
         None, description="folder for a JSON file of a finished training; with evaluate, of the one that resume names"
     )
-    seeds: list[Index] | None = Field(
-        None, description="train once with each of these seeds, and give means and standard deviations"
-    )
+    seeds: list[Index] | None = Field(None, description="train once with each, and give means and deviations")
     index: list[Index] | None = Field(
         None, description="of the runs of seeds and sweep, counted from 0, train these alone; none: the SLURM array's"
     )

@@ -327,6 +327,8 @@ def test_kinds_of_keys():
         "std",
         "multistep_lr_milestones",
         "gpus",
+        "seeds",
+        "index",
         "dense_layers",
         "tracker",
         "lr_values",
