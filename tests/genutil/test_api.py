@@ -75,5 +75,5 @@ def test_an_app_gives_the_settings_of_weights_that_name_none(checkpoint: Path, t
         load(state)
     with pytest.raises(UserError, match="is not a setting"):
         load(checkpoint, imagesize=3)
-    with pytest.raises(UserError, match="does not fit the network"):
+    with pytest.raises(UserError, match="is of what was trained"):
         load(checkpoint, app="quickstart")
