@@ -10,6 +10,7 @@ from enum import Enum
 
 from genutil.config import RUN_SECTIONS, Experiment
 from genutil.errors import UserError
+from genutil.settings.acceleration import Acceleration
 from genutil.settings.images import Images
 from genutil.settings.network import Network, RandomWiring
 from genutil.settings.recipe import Recipe
@@ -50,6 +51,7 @@ TABLE: dict[type[Section], tuple[Fate, dict[Fate, tuple[str, ...]]]] = {
         Fate.TRAINS,
         {Fate.ACTS: ("precision", "deterministic"), Fate.BEGINNING: ("optimizer", "decay_norm_and_bias")},
     ),
+    Acceleration: (Fate.TRAINS, {}),
     Record: (Fate.TRAINS, {Fate.ACTS: ("experiment",)}),
 }
 """Of each section the fate of its keys, and those that have another one."""
