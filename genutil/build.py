@@ -232,7 +232,7 @@ def _check_size(experiment: Experiment, arguments: Mapping[str, Any]) -> None:
 def _check_batch_norms(parts: Parts, processes: int) -> None:
     """Raises UserError where a training batch gives a batch norm a single value a channel, which has no variance."""
     experiment = parts.experiment
-    if experiment.batch_size // processes != 1:  # a last, smaller batch is never that small
+    if experiment.batch_size // (processes * experiment.accumulate) != 1:  # a last, smaller batch is never that small
         return
     norms = [module for module in parts.network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     planes: list[int] = []
