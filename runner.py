@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from genutil.cli import command_line, subcommands, usage
+from genutil.cli import command_line, notices, subcommands, usage
 from genutil.errors import UserError
 from genutil.saved.sources import Sources
 from genutil.system import waiting
@@ -23,6 +24,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if words is None else words
     waiting.sleep_soon()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale may not have every letter
     try:
         if words and words[0] in subcommands.SUBCOMMANDS:
             return subcommands.execute(words[0], words[1:])
@@ -35,10 +39,15 @@ def main(words: Sequence[str] | None = None) -> int:
             from genutil.cli.series import run_series
 
             return run_series(line)
+        if command_line.is_sweep(line):
+            from genutil.cli.sweep import run_sweep
+
+            return run_sweep(line)
         sources = Sources()
         experiment = command_line.resolve(line, sources=sources)
         from genutil.run import run  # imports torch, which help and mistakes in settings do without
 
+        notices.tell(experiment, line)
         run(experiment, sources)
         return 0
     except UserError as mistake:

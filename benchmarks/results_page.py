@@ -1,4 +1,4 @@
-"""Make docs/results.md, docs/exporting.md and the headlines in README.md from measured figures.
+"""Make the pages of GENERATED and the headlines in README.md from measured and computed figures.
 
     python benchmarks/results_page.py            write what is stale
     python benchmarks/results_page.py --check    write nothing; exit with status 1 where something is stale
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import results_tables, trained_tables, training_queue
+from benchmarks import machine_tables, results_tables, trained_tables, training_queue
 from genutil.reports import results as results_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +32,9 @@ FIGURE = re.compile(r"\{\{(?:(\w+) )?([^:{}]+)(?::([^{}]*))?\}\}")
 NOTICE = "<!-- Made by benchmarks/results_page.py from docs/templates and measured figures: do not edit. -->"
 HEADLINES = re.compile(r"(<!-- headlines[^>]*-->\n).*?(<!-- end of headlines -->)", re.DOTALL)
 
-TABLES = results_tables.TABLES | trained_tables.TABLES
+TABLES = results_tables.TABLES | trained_tables.TABLES | machine_tables.TABLES
+GENERATED = ("results", "exporting", "many_machines")
+"""The pages that are made whole, each from the template of its name."""
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "median": statistics.median,
@@ -101,16 +103,13 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     """What each page that holds measured figures should say."""
     figures = Figures(root / "benchmarks" / "results", root / "results", root / "benchmarks" / "queue.yml")
     templates = root / "docs" / "templates"
-    made = {
-        root / "docs" / name: f"{NOTICE}\n\n{figures.fill((templates / name).read_text())}"
-        for name in ("results.md", "exporting.md")
-    }
+    made = {name: f"{NOTICE}\n\n{figures.fill((templates / f'{name}.md').read_text())}" for name in GENERATED}
     headlines = figures.fill((templates / "headlines.md").read_text())
     readme = (root / "README.md").read_text()
     if len(HEADLINES.findall(readme)) != 1:
         raise ValueError("README.md has no place, or several, for the headlines")
     filled = HEADLINES.sub(lambda match: match[1] + headlines + match[2], readme)
-    return {**made, root / "README.md": filled}
+    return {**{root / "docs" / f"{name}.md": text for name, text in made.items()}, root / "README.md": filled}
 
 
 def stale(root: Path = ROOT) -> dict[Path, str]:

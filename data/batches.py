@@ -45,7 +45,8 @@ class Loader(Protocol):
 class Settings:
     """What the loaders of a data set share. mean and std: [channels, 1, 1] on the device.
 
-    With `standardise` every image is normalised by its own mean and deviation instead.
+    With `standardise` every image is normalised by its own mean and deviation instead. With `decode_on_device` worker
+    processes read JPEG files and the device decodes them.
     """
 
     image_size: int
@@ -56,3 +57,4 @@ class Settings:
     workers: int = 0
     skip_unreadable: bool = False
     standardise: bool = False
+    decode_on_device: bool = False

@@ -6,10 +6,12 @@ Alpha is dropped and a rotation noted in EXIF is not applied, as in torchvision'
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -25,6 +27,7 @@ FORMATS = ("JPEG", "PNG", "MPO", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF", "JP
 """What is decoded, whatever a file's name says. Not among them: formats that run another program, such as EPS."""
 BITS_PER_SAMPLE = 258
 """The number of that tag in a TIFF file."""
+_limit = threading.Lock()
 
 
 @contextmanager
@@ -39,24 +42,33 @@ def open_image(source: str | Path | bytes, name: str, max_pixels: int = MAX_IMAG
     Raises:
         UnreadableImageError: it is no image, it is larger, or what is done with it in the block fails.
     """
-    kept = Image.MAX_IMAGE_PIXELS
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as file:
-            Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which only warns up to twice its value
-            with Image.open(file, formats=_formats()) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise UnreadableImageError(
-                        f"{name} is an image of {width}x{height} pixels, which is more than "
-                        f"max_image_pixels {max_pixels} allows"
-                    )
-                yield image
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as file,
+            _opened(file) as image,
+        ):
+            width, height = image.size
+            if width * height > max_pixels:
+                raise UnreadableImageError(
+                    f"{name} is an image of {width}x{height} pixels, which is more than max_image_pixels {max_pixels} "
+                    "allows"
+                )
+            yield image
     except UnreadableImageError:
         raise
     except Exception as error:  # each of Pillow's formats has its own ways to fail
         raise UnreadableImageError(f"{name} cannot be read as an image ({error})") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = kept
+
+
+def _opened(file: BinaryIO) -> Image.Image:
+    """Without Pillow's own limit, which only warns up to twice its value; threads may do so at the same time."""
+    with _limit:
+        kept = Image.MAX_IMAGE_PIXELS
+        try:
+            Image.MAX_IMAGE_PIXELS = None
+            return Image.open(file, formats=_formats())
+        finally:
+            Image.MAX_IMAGE_PIXELS = kept
 
 
 def decode(source: str | Path | bytes, name: str, channels: int, max_pixels: int = MAX_IMAGE_PIXELS) -> Tensor:

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from data.augmentation import ResizedCentre, normalise, own_statistics, resize
+from data.decoding import MODES, decode
+from data.image_files import MAX_IMAGE_PIXELS, image_files
 from data.registry import SETS
 from data.sources import UnreadableImageError
 from data.statistics import IMAGENET, Normalisation
 
-MODES = {1: "L", 3: "RGB"}
 WHOLE = ("digits", "cifar10", "cifar100", "mnist")
 """Data sets whose images are evaluated whole; those of others are cut at the edges."""
 LONGEST = 10
@@ -37,6 +35,7 @@ class Preparation:
         whole: the largest square in the middle is resized, so that nothing of a square image is lost: what evaluation
             does to data sets in memory. Else the centre is cut out, as in evaluation on photographs.
         standardise: each image is normalised by its own mean and deviation instead.
+        max_pixels: of the largest image that is decoded.
 
     Raises ValueError where there are other channels.
     """
@@ -45,6 +44,7 @@ class Preparation:
     normalisation: Normalisation
     whole: bool
     standardise: bool = False
+    max_pixels: int = MAX_IMAGE_PIXELS
 
     def __post_init__(self) -> None:
         if self.channels not in MODES:
@@ -85,15 +85,15 @@ def middle(image: Tensor, longest: int) -> Tensor:
     return image[:, top : top + rows, left : left + columns]
 
 
-def image_files(places: Iterable[Path]) -> list[Path]:
-    """The files that are named, whatever their endings, and the images in the folders that are named, sorted by name.
+def named_files(places: Iterable[Path]) -> list[Path]:
+    """The files that are named, whatever their endings, and the images in the folders that are named, at any depth.
 
     Raises ValueError where there is no such file, or no image in a folder.
     """
     found: list[Path] = []
     for place in places:
         if place.is_dir():
-            inside = sorted(path for path in place.rglob("*") if _is_image(path))
+            inside = [place / name for name in image_files(place)]
             if not inside:
                 raise ValueError(f"{place} has no images in it")
             found += inside
@@ -102,19 +102,6 @@ def image_files(places: Iterable[Path]) -> list[Path]:
         else:
             raise ValueError(f"there is no file {place}")
     return found
-
-
-def _is_image(path: Path) -> bool:
-    return path.name.lower().endswith(IMG_EXTENSIONS) and not path.name.startswith(".") and path.is_file()
-
-
-def decode(path: Path, channels: int) -> Tensor:
-    """uint8 [channels, height, width]; raises `UnreadableImageError`."""
-    try:
-        with Image.open(path) as image:
-            return pil_to_tensor(image.convert(MODES[channels]))
-    except Exception as error:  # each of Pillow's formats has its own ways to fail
-        raise UnreadableImageError(f"{path} cannot be read as an image ({error})") from error
 
 
 class FileBatch(NamedTuple):
@@ -137,7 +124,7 @@ def file_batches(
         waiting: deque[tuple[Sequence[Path], list[Future[Tensor]]]] = deque()
         for start in range(0, len(files), batch_size):
             names = files[start : start + batch_size]
-            jobs = [pool.submit(_read, path, preparation.channels, prepare) for path in names]
+            jobs = [pool.submit(_read, path, preparation, prepare) for path in names]
             waiting.append((names, jobs))
             if len(waiting) == 2:
                 yield _gathered(*waiting.popleft(), preparation)
@@ -145,8 +132,8 @@ def file_batches(
             yield _gathered(*waiting.popleft(), preparation)
 
 
-def _read(path: Path, channels: int, prepare: Callable[[Tensor], Tensor]) -> Tensor:
-    return prepare(decode(path, channels))
+def _read(path: Path, preparation: Preparation, prepare: Callable[[Tensor], Tensor]) -> Tensor:
+    return prepare(decode(path, str(path), preparation.channels, preparation.max_pixels))
 
 
 def _gathered(names: Sequence[Path], jobs: Sequence[Future[Tensor]], preparation: Preparation) -> FileBatch:

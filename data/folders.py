@@ -10,8 +10,8 @@ from torch import Tensor
 
 from data.augmentation import ResizedCropFlip
 from data.decoding import MODES, decode
-from data.image_files import MAX_IMAGE_PIXELS, image_files
-from data.sources import ImageSet, Request
+from data.image_files import MAX_IMAGE_PIXELS, image_files, open_regular
+from data.sources import ImageSet, Request, UnreadableImageError
 from data.statistics import IMAGENET
 
 IMAGE_SIZE = 224
@@ -64,6 +64,15 @@ class FolderImages:
     def paths(self) -> list[str]:
         """The path of every image."""
         return [str(Path(self.folder, name)) for name in self._names]
+
+    def encoded(self, index: int) -> tuple[bytes, str]:
+        """The contents of an image's file, and its path; raises `UnreadableImageError`."""
+        path = str(Path(self.folder, self._names[index]))
+        try:
+            with open_regular(path) as file:
+                return file.read(), path
+        except (OSError, ValueError) as error:
+            raise UnreadableImageError(f"{path} cannot be read as an image ({error})") from error
 
     def decode(self, index: int) -> Tensor:
         """uint8 [channels, height, width]; raises `UnreadableImageError`."""

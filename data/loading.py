@@ -78,6 +78,7 @@ def load(
     test_records: str | None = None,
     label_offset: int | None = None,
     max_image_pixels: int = MAX_IMAGE_PIXELS,
+    decode_on_device: bool = False,
 ) -> Data:
     """The data set `name`, from <data_dir>/<name>, for process `rank` of `world_size`.
 
@@ -89,7 +90,7 @@ def load(
     normalises every image by its own mean and deviation. TFRecord files are read where <data_dir>/<name> holds them, or
     where `name` is records and `train_records` and `test_records` say which (a file, a folder, a pattern; relative to
     `data_dir` where there is no such path); `label_offset` is the number that their labels count from. Images of files
-    with more than `max_image_pixels` are refused before they are decoded.
+    with more than `max_image_pixels` are refused. With `decode_on_device` the device decodes a folder's JPEG files.
 
     Raises FileNotFoundError where the data set is not there, ValueError where it is not as it should be or
     does not fit the arguments. Loaders raise ValueError at the first image that cannot be read.
@@ -108,6 +109,7 @@ def load(
         workers=workers,
         skip_unreadable=skip_unreadable,
         standardise=standardise,
+        decode_on_device=decode_on_device,
     )
     loaders = Loaders(image_set, settings, Place(rank, world_size), batch_size, test_batch_size or batch_size)
     return loaders.data(normalisation, validation_share, augment)

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from data.image_files import open_regular
 
 DESCRIPTION = "records.json"
-SHARD = re.compile(r"(?P<name>.+)-(?P<shard>\d+)-of-(?P<shards>\d+)(?P<suffix>(\.tfrecords?)?)", re.ASCII)
+SHARD = re.compile(
+    r"(?P<name>.+)-(?P<shard>\d+)-of-(?P<shards>\d+)(?P<suffix>(\.tfrecords?)?(\.(gz|zlib|zz))?)", re.ASCII
+)
 LARGEST = 64 << 20
 """Bytes of a description, beyond which it is taken for something else."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from data.augmentation import Augmentation, PadCropFlip, ResizedCropFlip
+from data.compressed_records import plain_file
 from data.decoding import MODES, decode
 from data.folders import PackedNames
 from data.image_files import MAX_IMAGE_PIXELS
@@ -31,7 +33,7 @@ from data.statistics import IMAGENET
 Form = Literal["raw", "encoded"]
 LABELS: dict[bytes, Form] = {b"label": "raw", b"image/class/label": "encoded"}
 TRAIN, TEST = ("train",), ("validation", "val", "test")
-SUFFIXES = (".tfrecord", ".tfrecords")
+ENDING = re.compile(r".*\.tfrecords?(\.(gz|zlib|zz))?")
 MOST_CLASSES = 100_000
 MEMORY_BYTES = 4 * 2**30
 """Raw images of one size are kept in memory up to so many bytes; more, or others, are read one at a time."""
@@ -71,7 +73,7 @@ def _is_record_file(name: str, names: Sequence[str]) -> bool:
     if name.startswith("."):
         return False
     own = name.startswith(tuple(names)) if names else True
-    return own and (name.endswith(SUFFIXES) or SHARD.fullmatch(name) is not None)
+    return own and (ENDING.fullmatch(name) is not None or SHARD.fullmatch(name) is not None)
 
 
 def _check_one_set(folder: Path, files: Sequence[Path]) -> None:
@@ -106,9 +108,12 @@ def _split(folder: Path, names: Sequence[str]) -> list[Path]:
 def make_index(files: Sequence[Path]) -> Index:
     """Find the records of some files and their labels. Raises ValueError where one is damaged, or has no label.
 
+    Compressed files are inflated first (`data.compressed_records`).
+
     It is kept beside the first file, where that is allowed, and made anew when a file has changed.
     """
     cache = files[0].parent / f".{files[0].name}.index.npz"
+    files = [plain_file(path) for path in files]
     stamp = json.dumps([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files])
     with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(cache, allow_pickle=False) as kept:
         if str(kept["stamp"]) == stamp:

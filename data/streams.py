@@ -99,7 +99,13 @@ class StreamLoader:
         size, seed = settings.image_size, settings.seed
         transform = (augmentation or ResizedCentre()).transform(size)
         self._jobs = Jobs(indices, steps, seed if steps.training else None)
-        reader = Reader(source, size, transform, seed if augmentation else None)
+        draws = seed if augmentation else None
+        reader: Dataset[Any] = Reader(source, size, transform, draws)
+        self._finish: Callable[[Any], Result] = _as_it_is
+        if settings.decode_on_device:
+            from data.device_decoding import DeviceDecoder, FileReader  # import torchvision's decoders
+
+            reader, self._finish = FileReader(source), DeviceDecoder(source, size, transform, draws, settings.device)
         with warnings.catch_warnings():
             # more workers than processors may pay where the files lie far away
             warnings.filterwarnings("ignore", message="This DataLoader will create")
@@ -126,7 +132,8 @@ class StreamLoader:
         self._jobs.epoch, self._jobs.start = epoch, start
         with deaf_to_signals():
             results = iter(self._results)  # starts the workers, where there are none yet
-        for number, (images, indices, unreadable) in enumerate(results, start):
+        for number, result in enumerate(results, start):
+            images, indices, unreadable = self._finish(result)
             self._leave_out(unreadable)
             step = self.steps[number]
             if self.steps.training and unreadable and len(images) < 2:

@@ -41,7 +41,7 @@ class Trained:
         """Images as the network takes them, float32, from uint8 [batch, in_channels, height, width] of its size.
 
         Raises:
-            UserError: other channels than the network's, or their normalisation is not known.
+            UserError: no such images.
         """
         channels = self.experiment.in_channels
         if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != channels:
@@ -52,10 +52,7 @@ class Trained:
             mean, deviation = own_statistics(pixels)
             return (pixels - mean) / deviation
         known = self._exported("network").normalisation
-        if known is None:
-            raise UserError(
-                f"The normalisation of the images of {self.experiment.data} is not known: load with mean and std."
-            )
+        assert known is not None
         return normalise(pixels, *(torch.tensor(values).view(-1, 1, 1) for values in known))
 
     def export(self, path: str | Path) -> None:
@@ -92,4 +89,5 @@ def load(checkpoint: str | Path, app: str | None = None, **settings: Any) -> Tra
     else:
         experiment = Experiment.from_settings(app_files.read(app_files.find(app), over=given).settings)
     parts = build(experiment, OneProcess(), torch.device("cpu"), lambda _: None, sources)
-    return Trained(parts.experiment, parts.network.eval())
+    names = sources.open(checkpoint).images().get("class_names", ())
+    return Trained(parts.experiment, parts.network.eval(), tuple(names))

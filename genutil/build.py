@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,20 +18,25 @@ import models
 from data import Data, Loader
 from genutil import model_profiling
 from genutil.config import Experiment
-from genutil.errors import UserError
+from genutil.errors import UserError, shortened
 from genutil.evaluation.batches import Doubled, First
 from genutil.saved import loading
 from genutil.saved.source import OwnCheckpoint, Source
 from genutil.saved.sources import Sources
 from genutil.settings import resuming
+from genutil.system.memory import available, bounded, is_out_of_memory
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import reseed
 from genutil.training.averages import Average
 from genutil.training.optimizers import make_optimizer
 from genutil.training.progress import Progress
 from genutil.training.timetable import Timetable
+from models.inspection import evaluating
 from models.wirings.graph import fix_graph, graphs
 from models.wirings.wire import wire
+
+WIDE = 16
+"""Factor on the widths from which a network is measured before it is built."""
 
 
 @dataclass
@@ -87,11 +93,7 @@ def build(
     if checkpoint:
         experiment = experiment.but(**sources.open(checkpoint).network_settings())
     if experiment.model == "randwire":
-        from genutil.saved import graph_files  # imports networkx
-
-        experiment = graph_files.resolve(experiment, sources)
-        for notice in graph_files.notices(experiment):
-            say(notice)
+        experiment = _with_graphs(experiment, sources, say)
     saved = saved_experiment(experiment, sources)
     if saved and experiment.resume:
         resuming.check(experiment, saved, experiment.resume)
@@ -99,26 +101,50 @@ def build(
     if experiment.precision == "64" and not experiment.profile:
         network.double()
     _load_weights(experiment, sources, network, say)
+    if checkpoint and (told := sources.open(checkpoint).understood(network)):
+        say(told)
     parts = Parts(experiment, network)
     if experiment.profile:
         return parts
     parts.data = data = load_data(experiment, fabric, device)
     parts.experiment = experiment.but(mean=_plain(data.mean), std=_plain(data.std))
     if experiment.trains:
-        parts.optimizer = optimizer = make_optimizer(experiment, network)
-        parts.progress = progress = Progress(len(data.train))
-        if experiment.ema_decay is not None:
-            parts.average = Average(network, experiment.ema_decay)
-        if experiment.resume:
-            assert not isinstance(fabric, OneProcess)
-            source = sources.open(experiment.resume)
-            progress.restore(loading.resume(source, fabric, network, optimizer), experiment.resume)
-            _check_resumed(parts, saved, experiment.resume)
-            if parts.average:
-                parts.average.restore(source.training_state().get("average"), experiment.resume)
-        if experiment.profiles and fabric.global_rank == 0:
-            profile(parts)  # so that what cannot be profiled at the end is told at the start
+        _add_training(parts, fabric, sources, saved)
     return parts
+
+
+def _add_training(parts: Parts, fabric: Runtime, sources: Sources, saved: Experiment | None) -> None:
+    """Make what training needs beside network and data, as the checkpoint that is resumed left it.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    experiment, network = parts.experiment, parts.network
+    assert parts.data is not None
+    parts.optimizer = make_optimizer(experiment, network)
+    parts.progress = Progress(len(parts.data.train))
+    if experiment.ema_decay is not None:
+        parts.average = Average(network, experiment.ema_decay)
+    if experiment.resume:
+        assert not isinstance(fabric, OneProcess)
+        source = sources.open(experiment.resume)
+        parts.progress.restore(loading.resume(source, fabric, network, parts.optimizer), experiment.resume)
+        _check_resumed(parts, saved, experiment.resume)
+        if parts.average:
+            parts.average.restore(source.training_state().get("average"), experiment.resume)
+    _check_batch_norms(parts, fabric.world_size)
+    if experiment.profiles and fabric.global_rank == 0:
+        profile(parts)  # so that what cannot be profiled at the end is told at the start
+
+
+def _with_graphs(experiment: Experiment, sources: Sources, say: Callable[[str], None]) -> Experiment:
+    """With the graphs of its random stages; what is remarkable about them is said."""
+    from genutil.saved import graph_files  # imports networkx
+
+    experiment = graph_files.resolve(experiment, sources)
+    for notice in graph_files.notices(experiment):
+        say(notice)
+    return experiment
 
 
 def saved_experiment(experiment: Experiment, sources: Sources) -> Experiment | None:
@@ -164,11 +190,15 @@ def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
     values = {**settings, "classes": experiment.output_size, **changes}
     arguments = {name: values[name] for name in known if name in values}
     wires_itself = "wiring" in known
+    _check_size(experiment, arguments)
     reseed(experiment.seed, "initial weights")
-    with _as_user_error():
+    with _as_user_error("The network cannot be built"), bounded(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a layer without channels is refused
         if wires_itself:
             return models.build_network(experiment.model, **arguments, **experiment.rule_options)
         network = models.build_network(experiment.model, **arguments)
+        if any(0 in weight.shape for weight in network.parameters()):
+            raise ValueError(f"{experiment.model} would have layers without channels: width_mult is too small")
         if experiment.wiring != "complete":
             wire(
                 network,
@@ -179,6 +209,48 @@ def build_network(experiment: Experiment, **changes: Any) -> nn.Module:
                 **experiment.rule_options,
             )
         return network
+
+
+def _check_size(experiment: Experiment, arguments: Mapping[str, Any]) -> None:
+    """Raises UserError where a network far wider than any would not fit into memory, before its weights are drawn."""
+    free = available()
+    widths = experiment.width_mult > WIDE or experiment.cardinality * experiment.base_width > WIDE * 512
+    if not widths or free is None:
+        return
+    try:
+        with torch.device("meta"):
+            network = models.build_network(experiment.model, **arguments)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError):  # told where it is built
+        return
+    needed = sum(weight.numel() * weight.element_size() for weight in network.parameters())
+    if needed > free:
+        raise UserError(
+            f"{experiment.model} would have {needed / 1e9:,.0f} GB of weights, which is more memory than there is."
+        )
+
+
+def _check_batch_norms(parts: Parts, processes: int) -> None:
+    """Raises UserError where a training batch gives a batch norm a single value a channel, which has no variance."""
+    experiment = parts.experiment
+    if experiment.batch_size // processes != 1:  # a last, smaller batch is never that small
+        return
+    norms = [module for module in parts.network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    planes: list[int] = []
+    hooks = [norm.register_forward_pre_hook(lambda _, given: planes.append(given[0][0, 0].numel())) for norm in norms]
+    try:
+        size = experiment.image_size
+        with evaluating(parts.network), _as_user_error("The network cannot be tried out"), torch.no_grad():
+            parts.network(
+                torch.zeros(1, experiment.in_channels, size, size, device=next(parts.network.parameters()).device)
+            )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if 1 in planes:
+        raise UserError(
+            f"A batch of one image gives a batch norm of {experiment.model} a single value a channel at {size} pixels: "
+            f"choose another batch_size than {experiment.batch_size}, so that each batch has two images at least."
+        )
 
 
 def load_data(experiment: Experiment, fabric: Runtime, device: torch.device) -> Data:
@@ -212,6 +284,7 @@ def load_data(experiment: Experiment, fabric: Runtime, device: torch.device) -> 
             validation_share=experiment.validation_share,
             skip_unreadable=experiment.skip_unreadable,
             standardise=experiment.standardise,
+            decode_on_device=experiment.decode == "gpu",
             train_records=experiment.train_records,
             test_records=experiment.test_records,
             label_offset=experiment.label_offset,
@@ -248,7 +321,8 @@ def profile(parts: Parts) -> model_profiling.Profile:
         UserError: the images are too small for it.
     """
     experiment = parts.experiment
-    with _as_user_error():
+    size = f"{experiment.model} cannot compute images of {experiment.image_size} x {experiment.image_size} pixels"
+    with _as_user_error(size), bounded() if _on_cpu(parts.network) else nullcontext():
         return model_profiling.profile(parts.network, experiment.image_size, experiment.in_channels)
 
 
@@ -286,10 +360,25 @@ def _plain(values: Any) -> list[float] | None:
     return None if values is None else [float(value) for value in values]
 
 
+def _on_cpu(network: nn.Module) -> bool:
+    return all(weight.device.type == "cpu" for weight in network.parameters())
+
+
 @contextmanager
-def _as_user_error() -> Iterator[None]:
-    """What `data` and `models` say of impossible requests, as the user's mistake."""
+def _as_user_error(begin: str | None = None) -> Iterator[None]:
+    """What `data` and `models` say of impossible requests, as the user's mistake.
+
+    Args:
+        begin: of a sentence about sizes that torch refuses; without it torch's own errors are errors of ours.
+    """
     try:
         yield
     except (ValueError, OSError) as error:
         raise UserError(f"{str(error).removesuffix('.')}.") from error
+    except (RuntimeError, MemoryError, TypeError, IndexError, ZeroDivisionError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise UserError(f"{begin or 'The data cannot be read'}: that takes more memory than there is.") from error
+        if begin is None:
+            raise
+        said = " ".join(str(error).split("Exception raised from")[0].split())
+        raise UserError(f"{begin}: {shortened(said, 200).removesuffix('.')}.") from error

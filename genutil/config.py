@@ -8,6 +8,7 @@ belong to one call of the runner on one machine and are never taken over from a 
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, Self
@@ -15,7 +16,7 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from genutil.errors import UserError, nearest
+from genutil.errors import UserError, nearest, shortened
 from genutil.settings import dialect_before_options
 from genutil.settings.acceleration import Acceleration
 from genutil.settings.dialect_2019 import rename_rule
@@ -26,7 +27,7 @@ from genutil.settings.layers import Layer, merge
 from genutil.settings.network import DEEP_NETWORKS, SELF_WIRED_NETWORKS, Network, RandomWiring
 from genutil.settings.recipe import Recipe
 from genutil.settings.record import Record
-from genutil.settings.section import Section
+from genutil.settings.section import LARGEST, LARGEST_WHOLE, Section
 from genutil.settings.wiring import RuleOptions, Wiring, check_options, chosen_options
 
 __all__ = [
@@ -104,6 +105,8 @@ class Experiment(Invocation, Machine, Record, Acceleration, Recipe, Images, Rule
             raise ValueError("torch has no fused kernels for optimizer: rmsprop")
         if self.fused is True and self.precision == "16" and self.clip_grad_norm is not None:
             raise ValueError("fused with precision: 16 leaves no gradient to clip: leave out fused or clip_grad_norm")
+        if self.fast_eval and self.precision == "64":
+            raise ValueError("fast_eval computes in 32 bits: give precision: 32")
         if self.averaged and not (self.resume or self.init_from):
             raise ValueError("averaged says which weights of a checkpoint are taken: it needs resume or init_from")
         if self.averaged and self.resume and self.trains:
@@ -194,16 +197,26 @@ def nearest_key(word: str) -> str:
     return OTHER_WORDS.get(found, found)
 
 
+LONGEST_FAULT = 400
+"""Characters of a message."""
+
+_SAID = {
+    "extreme": f"must be a number that a run can have, below {LARGEST_WHOLE:,} if whole and {LARGEST:g} else",
+    "odd_text": "must be text without NUL and in the encoding of this system",
+}
+
+
 def _sentence(error: ValidationError, settings: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     first = error.errors(include_url=False)[0]
     if first["type"] == "value_error":
-        return f"{first['ctx']['error']}."
+        return f"{shortened(first['ctx']['error'], LONGEST_FAULT)}."
     key = str(first["loc"][0])
+    if first["type"] in ("extreme", "odd_text"):
+        return f"{origins.get(key, key)} {_SAID[first['type']]}, not {_shown(settings[key])}."
     return f"{origins.get(key, key)} must be {expectation(KEYS[key])}, not {_shown(settings[key])}."
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "nothing"
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(str(value).lower() if isinstance(value, bool) else reprlib.repr(value))

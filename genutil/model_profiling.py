@@ -139,9 +139,13 @@ def acting_parameters(network: nn.Module) -> int:
     return total - sum(int((~wiring.acting(weight)).count_nonzero()) for weight, wiring in _wired_weights(network))
 
 
-def live_nodes(network: nn.Module) -> int | None:
-    """Nodes of a wired network on a path from the image to the logits; None where its nodes are no channels."""
-    graphs = channel_graphs(network).values()
+def live_nodes(network: nn.Module, parts: Mapping[str, ChannelGraph] | None = None) -> int | None:
+    """Nodes of a wired network on a path from the image to the logits; None where its nodes are no channels.
+
+    Args:
+        parts: its channel graphs, where they have been made.
+    """
+    graphs = (channel_graphs(network) if parts is None else parts).values()
     if not any(graph.kept for graph in graphs):
         return None
     total = 0

@@ -21,7 +21,9 @@ from genutil.errors import UserError
 from genutil.evaluation.batches import readable, watched
 from genutil.evaluation.scores import Scores, evaluate
 from genutil.reports import results as results_files
+from genutil.reports import trackers
 from genutil.reports.logs import RunLog, progress_bar
+from genutil.reports.wiring_table import table_of_measures
 from genutil.saved.sources import Sources
 from genutil.settings.record import Record
 from genutil.system import jobs
@@ -35,14 +37,15 @@ from genutil.system.distributed import (
     say,
     starts_processes,
 )
-from genutil.system.files import require_place, to_json, write_text, write_texts
+from genutil.system.files import require_folder_place, require_place, to_json, write_text, write_texts
 from genutil.system.interruption import Interrupted, announce
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.output import unbreakable
 from genutil.system.randomness import chosen_algorithms
 from genutil.training.acceleration import accelerated
+from genutil.training.agreement import same_start
 from genutil.training.folders import Folders, claim
-from genutil.training.going_on import resolved
+from genutil.training.going_on import name_of, resolved
 from genutil.training.loop import Training
 from genutil.training.outcome import Outcome
 from genutil.training.progress import Progress, Totals
@@ -50,6 +53,7 @@ from genutil.training.schedules import make_schedule
 from genutil.training.timetable import Timetable
 from genutil.training.wiring_watch import WiringWatch
 from models.inspection import evaluating
+from models.measures import measures_of
 from models.protocols import HasFiles
 from models.wirings.rules import graphs
 from models.wirings.scheduled import STR
@@ -66,14 +70,15 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
         sources: its checkpoints, where some of them were opened for its settings.
 
     Returns:
-        `settings`, `profile` (with `parameters` and `multiply_adds`), `micronet` (where asked for: counts and scores of
-        that challenge), `top1`, `top5` (percent), `loss` (nats) of the weights that the run ends with on the test
-        images, `images` and `images_per_second` of that, `non_finite` (those of them whose logits are not finite),
-        `average` (`top1`, `top5`, `loss` of the averaged weights), `checkpoint` (the file of those weights), `best`
+        `settings`, `profile` (with `parameters` and `multiply_adds`, and of a `wiring` its measures, see
+        `models.measures.measures_of`), `micronet` (where asked for: counts and scores of that challenge), `top1`,
+        `top5` (percent), `loss` (nats) of the weights that the run ends with on the test images, `images` and
+        `images_per_second` of that, `non_finite` (those of them whose logits are not finite), `average` (`top1`,
+        `top5`, `loss` of the averaged weights), `checkpoint` (the file of those weights), `best`
         (`epoch`, `step`, `top1`, `loss`, `checkpoint`), `edges` (of a wired network: how many are `possible` and
         `acting`, and where STR was cut how many were `natural`, left by its thresholds), `log` (folder), `result` (file
-        in `experiment.results_dir`) and `seconds`; None for what the run does not do. They are written to
-        `experiment.json_file` too.
+        in `experiment.results_dir`), `report` (the page's file) and `seconds`; None for what the run does not do. They
+        are written to `experiment.json_file` too.
 
     Raises:
         UserError: the experiment asks for something that cannot be. Nothing is written then, unless training had begun.
@@ -83,10 +88,7 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     sources = sources or Sources()
     experiment = resolved(experiment, sources, partial(_say_before, jobs.is_first()))
     json_file = experiment.json_file and Path(experiment.json_file)
-    if json_file:
-        require_place(json_file)
-    if experiment.results_dir:
-        results_files.require_folder(Path(experiment.results_dir))
+    _require_places(experiment)
     fabric = make_runtime(experiment)
     if starts_processes(fabric):  # a mistake shows, and data are fetched, before they are started
         build(experiment, fabric, torch.device("cpu"), say=lambda _: None, sources=sources)
@@ -107,6 +109,19 @@ def run(experiment: Experiment, sources: Sources | None = None) -> dict[str, Any
     return results
 
 
+def _require_places(experiment: Experiment) -> None:
+    """Raises UserError where a file, a folder or a tracker cannot be; all are looked at before one is made."""
+    for file in (experiment.json_file, experiment.picture):
+        if file:
+            require_place(Path(file))
+    if experiment.results_dir:
+        results_files.require_folder(Path(experiment.results_dir))
+    if experiment.trains:
+        for folder in (experiment.save_dir, experiment.log_dir):
+            require_folder_place(Path(folder, name_of(experiment)).parent)
+        trackers.require(experiment.tracker)
+
+
 def work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str, Any]:
     """What each process of a run does (see `run`)."""
     if experiment.threads is not None:
@@ -116,6 +131,7 @@ def work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str,
 
 
 def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str, Any]:
+    experiment = same_start(fabric, experiment)
     with first_here(fabric):
         parts = build(experiment, fabric, fabric.device, partial(say, fabric), sources)
     outcome = _outcome_of_checkpoint(parts, sources)
@@ -147,6 +163,7 @@ def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Fo
         "edges": None,
         "log": None,
         "result": None,
+        "report": None,
     }
     if experiment.trains:
         assert not isinstance(fabric, OneProcess)
@@ -157,7 +174,10 @@ def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Fo
         if experiment.profiles:
             costs = profile(parts)
             print(costs)
-            results["profile"] = costs.to_dict()
+            wiring = measures_of(parts.network)
+            if wiring and experiment.profile:
+                print(table_of_measures(wiring))
+            results["profile"] = costs.to_dict() | {"wiring": wiring}
             if experiment.micronet:
                 results["micronet"] = _micronet(parts)
         if experiment.picture:
@@ -168,6 +188,10 @@ def _results(fabric: Runtime, parts: Parts, outcome: Outcome | None, folders: Fo
         results["edges"] = _edges(parts.network)
         if experiment.results_dir:
             results["result"] = str(_write_result(fabric, parts, outcome or _outcome(parts, folders), results))
+        if experiment.trains and experiment.report and folders.checkpoints:
+            from genutil.run_report import report_at_the_end  # imports matplotlib
+
+            results["report"] = report_at_the_end(folders.checkpoints)
         print(_summary(parts, results))
     return results
 
@@ -221,7 +245,8 @@ def train(fabric: Fabric, parts: Parts, folders: Folders) -> dict[str, Any]:
     if progress.updates < Timetable(experiment, progress).steps:
         progress.begin_piece(machine(fabric.device, fabric.world_size))
     folder, log_folder, _ = folders
-    with listen(_announcer(fabric)) as stop, RunLog(log_folder, progress.history) as log:
+    following = trackers.follow(experiment.tracker, name_of(experiment), log_folder, experiment.to_saved())
+    with listen(_announcer(fabric)) as stop, RunLog(log_folder, progress.history, following) as log:
         training = Training(
             fabric=fabric,
             experiment=experiment,
@@ -302,6 +327,9 @@ def _summary(parts: Parts, results: dict[str, Any]) -> str:
     for name in ("checkpoint", "log", "result"):
         if results[name]:
             lines.append(f"{name}: {results[name]}")
+    if results["report"]:
+        page = Path(results["report"])
+        lines.append(f"report: {page} (in any browser: {page.resolve().as_uri()})")
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.model_profiling import Profile, profile
 from genutil.reports import results
-from genutil.reports.logs import METRICS, read_metrics
+from genutil.reports.logs import CHECKPOINTS, METRICS, read_metrics
 from genutil.reports.page import latency, standing, wiring
 from genutil.reports.page.architecture import drawing
 from genutil.reports.page.document import Content, render
@@ -29,8 +30,6 @@ from genutil.training.timetable import Timetable
 from models.wirings.rules import graphs
 
 REPORT = "report.html"
-PLACE = "checkpoints.txt"
-"""In a folder of logs, the file that names the folder of the run's checkpoints."""
 
 
 def write_report(place: Path, out: Path | None = None) -> Path:
@@ -53,6 +52,16 @@ def write_report(place: Path, out: Path | None = None) -> Path:
     return out
 
 
+def report_at_the_end(folder: Path) -> str | None:
+    """The page's file of a run that is over. A fault in it is told, and must not take the run's results along."""
+    try:
+        return str(write_report(folder))
+    except Exception as error:
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}."
+        print(f"There is no report: {told} Try: python runner.py report {folder}", file=sys.stderr)
+        return None
+
+
 def _checkpoints_of(place: Path) -> Path | None:
     """The folder of a run's checkpoints; None where only its log is left."""
     if place.is_file() and place.suffix == ".pt":
@@ -62,7 +71,7 @@ def _checkpoints_of(place: Path) -> Path | None:
     if _checkpoint(place):
         return place
     if (place / METRICS).exists():
-        named = place / PLACE
+        named = place / CHECKPOINTS
         found = Path(named.read_text(encoding="utf-8").strip()) if named.exists() else None
         found = found and (place / found)
         return found if found and found.is_dir() and _checkpoint(found) else None
@@ -113,6 +122,18 @@ def _open(folder: Path) -> _Run:
     saved = source.training_state()["progress"]
     loading.load_weights(source, network)
     return _Run(folder, checkpoint, experiment, saved, network.eval())
+
+
+def open_run(place: Path) -> _Run:
+    """A run by the folder of its checkpoints or of its log, with the network of its furthest checkpoint.
+
+    Raises:
+        UserError: the folder is none of a run, its checkpoints are gone, or the furthest is damaged.
+    """
+    folder = _checkpoints_of(place)
+    if folder is None:
+        raise UserError(f"The checkpoints of {place} are gone.")
+    return _open(folder)
 
 
 def _of_checkpoints(folder: Path) -> Content:
@@ -184,11 +205,11 @@ def _facts(run: _Run, costs: Profile) -> dict[str, str]:
     if costs.wired:
         possible, acting, live = (sum(getattr(y, key) for y in costs.wired) for key in ("possible", "acting", "live"))
         facts["possible edges"] = f"{possible:,}"
-        facts["acting edges"] = f"{acting:,} ({100 * acting / possible:.1f} %)"
+        facts["acting edges"] = f"{acting:,} ({100 * acting / possible:.1f}\N{NO-BREAK SPACE}%)"
         nodes, alive = (sum(getattr(y, key) for y in costs.wired) for key in ("nodes", "live_nodes"))
         facts["live edges"] = f"{live:,}"
         facts["live nodes"] = f"{alive:,} of {nodes:,}"
-    facts["trained"] = f"{progress.updates / progress.steps_per_epoch:.4g} epochs"
+    facts["epochs of training"] = f"{progress.updates / progress.steps_per_epoch:.4g}"
     return {key: value for key, value in facts.items() if value}
 
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from torch import nn
 
 if TYPE_CHECKING:
-    import networkx as nx
-
     from models.networks.node_graphs import NodeGraph
     from models.sparse.graph import ChannelGraph
 
@@ -40,18 +38,6 @@ class HasNodeGraphs(Protocol):
 
     def node_graphs(self) -> dict[str, NodeGraph]:
         """The graphs by the names of the modules that compute them, in the order of computation."""
-        ...
-
-
-@runtime_checkable
-class HasNodeGraph(Protocol):
-    """A network whose wiring is a graph of nodes that are no channels."""
-
-    def node_graph(self) -> nx.DiGraph:
-        """Nodes with `label`, `level`, `level_name`, `stage`, `channel` and `state`; edges with `weight` and `value`.
-
-        As `genutil.saved.exports.node_graphs.graphml` has them for channels.
-        """
         ...
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from models.wirings.rules import Graph, graphs
 from models.wirings.wire import wired_state
-from pretrained import catalogue, dnw_2019, keras_cifar_resnets, pytorch_cifar_resnets, safe_pickle
+from pretrained import catalogue, dnw_2019, keras_cifar_resnets, pytorch_cifar_resnets, safe_pickle, states
 from pretrained.foreign import Foreign
+from pretrained.states import FoundState
 
 KERAS = "keras:"
 """Begins the name of a Keras checkpoint: keras:<prefix>, the files' path without .index."""
@@ -53,9 +54,13 @@ class ForeignCheckpoint(ABC):
             ValueError: they cannot be read, there are none, or they are another network's.
         """
 
+    def understood(self, network: nn.Module) -> str | None:
+        """What was understood of weights that fit a network, as a sentence; None where nothing had to be."""
+        return None
+
 
 class StateFile(ForeignCheckpoint):
-    """A file of PyTorch: of the 2019 code, of a public CIFAR ResNet, or one with a bare state dict.
+    """A file of PyTorch: of the 2019 code, of a public CIFAR ResNet, or one with a state dict, ours or another's.
 
     Args:
         path: the file.
@@ -72,19 +77,31 @@ class StateFile(ForeignCheckpoint):
         return safe_pickle.load(self._path) if self._known is None else self._known
 
     @cached_property
-    def state(self) -> dict[str, Tensor]:
-        """The tensors of the file, by name. Raises as `contents`, or ValueError where there are none."""
-        return _tensors(self.contents, self._path)
+    def found(self) -> FoundState:
+        """The weights of the file. Raises as `contents`, or ValueError where there are none."""
+        found = states.find(self.contents)
+        if found is None:
+            raise ValueError(f"{self._path} holds no weights of a network.")
+        return found
 
     def settings(self) -> dict[str, Any]:
         _ = self.contents  # what cannot be read is told
         try:
-            return _settings(pytorch_cifar_resnets.from_state(self.state))
+            return _settings(pytorch_cifar_resnets.from_state(self.found.tensors))
         except ValueError:  # another network, or none
             return {}
 
     def weights(self, network: nn.Module) -> dict[str, Any]:
-        return _for_network(self.state, network, self._path)
+        state, _ = states.with_counters(self.found.entries, network)
+        return _for_network(state, network, self._path)
+
+    def understood(self, network: nn.Module) -> str | None:
+        state, counted = states.with_counters(self.found.entries, network)
+        told = [str(self.found)] if str(self.found) else []
+        told += ["batch norms that counted no batches (PyTorch 0.4)"] if counted else []
+        if any(isinstance(graph, Graph) for _, graph in graphs(network)):
+            told.append("a wired network of this program" if _is_ours(state, network) else "one of the code of 2019")
+        return f"{self._path.name} was read as: {'; '.join(told)}." if told else None
 
 
 class PublishedWeights(ForeignCheckpoint):
@@ -108,22 +125,34 @@ class PublishedWeights(ForeignCheckpoint):
     def weights(self, network: nn.Module) -> dict[str, Any]:
         return self._file.weights(network)
 
+    def understood(self, network: nn.Module) -> str | None:
+        return self._file.understood(network)
+
 
 class KerasCheckpoint(ForeignCheckpoint):
-    """A TensorFlow-2 checkpoint of one of Keras' CIFAR ResNets."""
+    """A TensorFlow-2 checkpoint of one of Keras' CIFAR networks."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = Path(prefix).expanduser()
 
     @cached_property
     def _foreign(self) -> Foreign:
-        return keras_cifar_resnets.load_resnet(self._prefix)
+        return keras_cifar_resnets.load(self._prefix)
 
     def settings(self) -> dict[str, Any]:
         return _settings(self._foreign)
 
     def weights(self, network: nn.Module) -> dict[str, Any]:
         return wired_state(self._foreign.network.state_dict(), network)
+
+    def understood(self, network: nn.Module) -> str | None:
+        foreign = self._foreign
+        if foreign.verified:
+            return None
+        return (
+            f"{self._prefix.name} was read as {foreign.model} of depth {foreign.arguments['depth']}: every shape fits; "
+            "the accuracy of such files was not verified."
+        )
 
 
 NAMED: dict[str, Callable[[str], ForeignCheckpoint]] = {PUBLISHED: PublishedWeights, KERAS: KerasCheckpoint}
@@ -146,20 +175,16 @@ def _settings(foreign: Foreign) -> dict[str, Any]:
     return {"model": foreign.model, **foreign.arguments, "mean": list(foreign.mean), "std": list(foreign.std)}
 
 
-def _for_network(state: Mapping[str, Tensor], network: nn.Module, path: Path) -> dict[str, Any]:
-    if not any(isinstance(graph, Graph) for _, graph in graphs(network)):
+def _for_network(state: Mapping[str, Any], network: nn.Module, path: Path) -> dict[str, Any]:
+    if _is_ours(state, network):
         return wired_state(state, network)
     try:
-        return dnw_2019.convert(state, network)
+        return dnw_2019.convert({name: value for name, value in state.items() if isinstance(value, Tensor)}, network)
     except ValueError as error:
         raise ValueError(f"{path} does not fit the network: {error}.") from error
 
 
-def _tensors(contents: Any, path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, without the prefix that DataParallel gives their names."""
-    for key in ("model", "state_dict"):
-        if isinstance(contents, Mapping) and isinstance(contents.get(key), Mapping):
-            contents = contents[key]
-    if not isinstance(contents, Mapping) or not any(isinstance(value, Tensor) for value in contents.values()):
-        raise ValueError(f"{path} holds no weights of a network.")
-    return {str(name).removeprefix("module."): value for name, value in contents.items() if isinstance(value, Tensor)}
+def _is_ours(state: Mapping[str, Any], network: nn.Module) -> bool:
+    """Whether the weights of a network's own graphs are those of its edges, and no whole matrices as in 2019."""
+    weights = [state.get(f"{name}.weight") for name, graph in graphs(network) if isinstance(graph, Graph)]
+    return all(isinstance(weight, Tensor) and weight.ndim == 1 for weight in weights)

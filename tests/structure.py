@@ -16,6 +16,7 @@ CIRCLE = "# a circle on purpose:"
 ORDER = (
     ("genutil.cli",),
     ("genutil.run", "genutil.api"),
+    ("genutil.compared_runs",),
     ("genutil.run_report",),
     ("genutil.build", "genutil.training"),
     ("genutil.evaluation", "genutil.reports", "genutil.model_profiling"),

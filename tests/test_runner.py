@@ -183,3 +183,16 @@ def test_a_published_network_needs_no_app(capsys, monkeypatch, tmp_path):
     assert (experiment.data, experiment.data_dir, experiment.evaluate) == ("imagenet", "d", True)
     assert runner.main(["--resume", "pretrained:dnw_small_15", "--evaluate"]) == 2
     assert "did you mean dnw_small_x15?" in capsys.readouterr().err
+
+
+def test_letters_that_a_locale_lacks_are_printed_as_their_numbers(tmp_path):
+    (tmp_path / "ß.yml").write_text("base: quickstart.yml\n")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, str(ROOT / "runner.py"), f"app:{tmp_path}/ß.yml", "--profile", "--depth", "20"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("--depth has no effect")
+    words[2] = "app:ü"
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("There is no app \\xfc; the nearest is")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genutil.config import KEYS, Experiment, nearest_key
-from genutil.errors import UserError
+from genutil.errors import UserError, shortened
 from genutil.saved.sources import Sources
 from genutil.settings import app_files, dialect_2019
 from genutil.settings.field_types import expectation, is_list, is_switch
@@ -35,6 +35,9 @@ def parse(words: Sequence[str]) -> CommandLine:
 
     Raises UserError for an unknown key, a missing or superfluous value, or a word that belongs to nothing.
     """
+    for word in words:
+        if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UserError(f"{shortened(word)} is no text in the encoding of this system.")
     line = CommandLine(help=not words)
     for option, values in _groups(words):
         if option in ("--help", "-h"):
@@ -55,6 +58,17 @@ def documents(line: CommandLine) -> int:
     Raises UserError where there is no such file, or where it cannot be read.
     """
     return 1 if line.app is None else app_files.count(app_files.find(line.app))
+
+
+def is_sweep(line: CommandLine) -> bool:
+    """Whether a command line asks for several trainings of one experiment: by `seeds`, or by a file that sweeps.
+
+    Raises UserError where its file cannot be read.
+    """
+    if line.settings.get("seeds") is not None or line.app is None:
+        return "seeds" in line.settings
+    path = app_files.find(line.app)
+    return bool(app_files.sweep(path)) or app_files.read(path).settings.get("seeds") is not None
 
 
 def resolve(

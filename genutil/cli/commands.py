@@ -105,7 +105,7 @@ def records(parser: Parser) -> Action:
     where.add_argument("--shards", type=int, help="files of the training images [1; ImageNet's archives 1024]")
     where.add_argument("--validation_shards", type=int, default=128, help="of ImageNet's validation images [128]")
     where.add_argument("--processes", type=int, default=1, help="that write at the same time [1]")
-    parser.add_argument(
+    where.add_argument(
         "--max_image_pixels", type=int, default=MAX_IMAGE_PIXELS, help=f"of the largest image [{MAX_IMAGE_PIXELS}]"
     )
     return write_records

@@ -9,6 +9,7 @@ import torch
 
 from genutil.build import build
 from genutil.cli import command_line
+from genutil.cli.predict import known_names
 from genutil.cli.subcommands import Action, Parser
 from genutil.saved.exports import formats
 from genutil.saved.exports.content import Exported
@@ -57,4 +58,5 @@ def load(checkpoint: str, name: str, settings: list[str]) -> Exported:
     line.settings |= {"resume": checkpoint, "profile": True}  # neither data nor a training are made
     experiment = command_line.resolve(line, sources=sources)
     parts = build(experiment, OneProcess(), torch.device("cpu"), print, sources)
-    return Exported(parts.experiment, parts.network.eval(), name)
+    names = sources.open(checkpoint).images().get("class_names") or known_names(parts.experiment) or ()
+    return Exported(parts.experiment, parts.network.eval(), name, tuple(names))

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import torch
 
-from data.files import WHOLE, Preparation, file_batches, image_files, normalisation_of
+from data.files import WHOLE, Preparation, file_batches, named_files, normalisation_of
 from data.statistics import Normalisation
 from genutil.build import build
 from genutil.cli import command_line
@@ -47,6 +47,7 @@ def predict(parser: Parser) -> Action:
         help=f"{TORCH}: the network as it is [native where it works, else {TORCH}]",
     )
     parser.add_argument("--batch_size", "--batch-size", type=_count, default=64, help="images at a time [64]")
+    parser.add_argument("--max_image_pixels", type=_count, help="of the largest image [as in training]")
     parser.add_argument("--threads", type=_count, help="that decode and compute [torch's number]")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="[cpu]; cuda takes --engine torch")
     return predict_files
@@ -68,9 +69,12 @@ def predict_files(args: argparse.Namespace) -> int:
         raise UserError("--device cuda: there is no GPU here.")
     if args.threads:
         torch.set_num_threads(args.threads)
-    files = image_files(args.files)
+    files = named_files(args.files)
     sources = Sources()
-    line = command_line.CommandLine(args.app, {"resume": args.checkpoint, "profile": True})
+    settings = {"resume": args.checkpoint, "profile": True}
+    if args.max_image_pixels is not None:
+        settings["max_image_pixels"] = args.max_image_pixels
+    line = command_line.CommandLine(args.app, settings)
     experiment = command_line.resolve(line, sources=sources)
     parts = build(experiment, OneProcess(), torch.device(args.device), _say, sources)
     images = sources.open(args.checkpoint).images()
@@ -106,7 +110,8 @@ def prepare(experiment: Experiment, whole: bool | None) -> Preparation:
         normalisation = normalisation_of(experiment.data, experiment.in_channels)
     if whole is None:
         whole = experiment.data in WHOLE
-    return Preparation(experiment.image_size, normalisation, whole, experiment.standardise)
+    size, pixels = experiment.image_size, experiment.max_image_pixels
+    return Preparation(size, normalisation, whole, experiment.standardise, pixels)
 
 
 def known_names(experiment: Experiment) -> list[str] | None:

@@ -23,4 +23,5 @@ def write(args: argparse.Namespace) -> None:
     """Make the page, and say where it is."""
     from genutil.run_report import write_report  # imports torch
 
-    print(f"report: {write_report(args.folder, args.out)}")
+    page = write_report(args.folder, args.out)
+    print(f"report: {page} (in any browser: {page.resolve().as_uri()})")

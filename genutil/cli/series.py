@@ -14,7 +14,7 @@ from typing import Any
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from genutil.cli import command_line
+from genutil.cli import command_line, notices
 from genutil.cli.command_line import CommandLine
 from genutil.config import Experiment
 from genutil.errors import UserError
@@ -65,8 +65,8 @@ def run_series(line: CommandLine) -> int:
         for number, entry in enumerate(entries, 1):
             entry.results = _attempt(entry, f"experiment {number} of {len(entries)}", run)
     finally:
-        _say(table(entries))
-        if json_file and _first():
+        say(table(entries))
+        if json_file and first():
             found = [{"name": entry.name, "fault": entry.fault, **(entry.results or {})} for entry in entries]
             write_text(Path(json_file), to_json({"experiments": found}, indent=2) + "\n")
     return 2 if any(entry.fault for entry in entries) else 0
@@ -80,13 +80,17 @@ def check(experiment: Experiment) -> None:
     resumes = experiment.resume not in (None, AUTO)
     if experiment.skip_error_test or resumes or not experiment.trains:
         return
+    nothing: dict[str, Any] = {
+        "json": None,
+        "picture": None,
+        "results_dir": None,
+        "report": False,
+        "snapshots": 0,
+        "tracker": [],
+    }
     few = {"only_batches": CHECKED_BATCHES, "num_steps": CHECKED_BATCHES, "val_interval": None}
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        run(
-            experiment.but(
-                resume=None, save_dir=folder, log_dir=folder, json=None, picture=None, results_dir=None, **few
-            )
-        )
+        run(experiment.but(resume=None, save_dir=folder, log_dir=folder, **nothing, **few))
 
 
 def table(entries: list[SeriesEntry]) -> str:
@@ -114,8 +118,11 @@ def _read(line: CommandLine, document: int) -> SeriesEntry:
     entry = SeriesEntry(f"document {document + 1}")
     try:
         experiment = command_line.resolve(line, document=document)
+        if experiment.seeds is not None:
+            raise UserError("seeds belongs to a file of a single experiment; here each is trained once.")
         entry.experiment = experiment.but(json=None) if line.settings.get("json") else experiment
         entry.name = experiment.name or entry.name
+        notices.tell(experiment, line, document)
     except UserError as mistake:
         _fail(entry, str(mistake))
     return entry
@@ -127,7 +134,7 @@ def _attempt(
     """Do something with an experiment that has not failed yet; a failure is told and noted."""
     if entry.experiment is None or entry.fault:
         return None
-    _say(f"\n== {title}: {entry.name}")
+    say(f"\n== {title}: {entry.name}")
     try:
         return act(entry.experiment)
     except UserError as mistake:
@@ -140,15 +147,16 @@ def _attempt(
 
 def _fail(entry: SeriesEntry, fault: str) -> None:
     entry.fault = fault
-    if _first():
+    if first():
         print(f"{entry.name}: {fault}", file=sys.stderr, flush=True)
 
 
-def _say(text: str) -> None:
-    if _first():
+def say(text: str) -> None:
+    """Print a line in the first process."""
+    if first():
         print(text, flush=True)
 
 
-def _first() -> bool:
+def first() -> bool:
     """Whether this is the first of the processes that torchrun or SLURM may have started."""
     return getattr(rank_zero_only, "rank", 0) == 0

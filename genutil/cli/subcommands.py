@@ -58,12 +58,13 @@ SUBCOMMANDS = {
         "draw and write the graphs of random stages",
         takes_settings=True,
     ),
-    "report": Subcommand("genutil.cli.report:report", "RUN_DIR", "make the page of a run"),
+    "compare": Subcommand("genutil.cli.compare:compare", "RUN_DIR...", "a table and a page of several runs"),
     "predict": Subcommand(
         "genutil.cli.predict:predict",
         "<checkpoint> <files or folder>",
         "the most probable classes of images",
     ),
+    "report": Subcommand("genutil.cli.report:report", "RUN_DIR", "make the page of a run"),
     "records": Subcommand("genutil.cli.commands:records", "--help", "write TFRecord files"),
     "export": Subcommand(
         "genutil.cli.export:export",

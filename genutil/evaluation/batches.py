@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-
-from tqdm import tqdm
+from typing import Any, Protocol
 
 from data import Batch, Loader
 from genutil.errors import UserError
@@ -96,7 +95,17 @@ def stoppable(fabric: Runtime, batches: Iterable[Batch], stop: StopRequest, ever
         yield batch
 
 
-def watched(batches: Iterable[Batch], bar: tqdm) -> Iterator[Batch]:
+class Bar(Protocol):
+    """What shows progress: `genutil.reports.logs.progress_bar`."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *_: Any) -> Any: ...
+
+    def update(self, steps: int = 1) -> Any: ...
+
+
+def watched(batches: Iterable[Batch], bar: Bar) -> Iterator[Batch]:
     """The same batches, with a progress bar that ends with them."""
     with bar:
         for batch in batches:

@@ -1,9 +1,10 @@
-"""What a person watches and a program reads back: a progress bar, TensorBoard, and metrics.jsonl."""
+"""What a person watches and a program reads back: progress, TensorBoard, and metrics.jsonl."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
@@ -18,12 +19,15 @@ from tqdm import tqdm
 
 from genutil.errors import UserError
 from genutil.reports.sinks import Sink, quiet_threads
+from genutil.reports.trackers import Trackers
 from genutil.system.files import to_json
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints.txt"
+"""Beside the metrics, the file that names the folder of the run's checkpoints, seen from the folder of the log."""
 PICTURE_SIZE = 512
 """Pixels of the longer side of an adjacency's picture, at most."""
 
@@ -36,10 +40,14 @@ class RunLog:
     Args:
         folder: exists; gets TensorBoard's events and metrics.jsonl.
         history: the records that a resumed run has behind it, so that its log is whole.
+        trackers: get the same scalars and pictures as TensorBoard; closed with the log.
     """
 
-    def __init__(self, folder: Path | None, history: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, folder: Path | None, history: Sequence[Mapping[str, Any]] = (), trackers: Trackers | None = None
+    ) -> None:
         self.folder = folder
+        self._trackers = trackers
         self._quiet = ExitStack()
         if folder is None:
             return
@@ -53,10 +61,12 @@ class RunLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.folder is not None:
             self._board.close()
             self._metrics.close()
+        if self._trackers is not None:
+            self._trackers.close(finished=kind is None)
         self._quiet.close()
 
     def steps(self, record: Mapping[str, Any], in_metrics: bool = True) -> None:
@@ -68,7 +78,7 @@ class RunLog:
         if self.folder is None:
             return
         figures = {f"step/{name}": record[name] for name in record.keys() - {"epoch", "step"}}
-        self._board.write(partial(_add_scalars, figures=figures, step=record["step"]))
+        self._scalars(figures, record["step"])
         if in_metrics:
             self._metrics.write(partial(_add_line, record=record))
 
@@ -84,12 +94,19 @@ class RunLog:
         self._metrics.write(partial(_add_line, record=record))
         step = record["step"]
         figures = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "step"}
-        self._board.write(partial(_add_scalars, figures=figures, step=step))
+        self._scalars(figures, step)
         for name, picture in (pictures or {}).items():
             self._board.write(partial(_add_picture, name=name, picture=picture, step=step))
         self._board.write(lambda board: board.flush())
+        if self._trackers is not None:
+            self._trackers.pictures(pictures or {}, step)
 
-    def bar(self, title: str, total: int, done: int = 0, delay: float = 0) -> tqdm:
+    def _scalars(self, values: Mapping[str, float], step: int) -> None:
+        self._board.write(partial(_add_scalars, figures=values, step=step))
+        if self._trackers is not None:
+            self._trackers.scalars(values, step)
+
+    def bar(self, title: str, total: int, done: int = 0, delay: float = 0) -> tqdm | ProgressLine:
         """See `progress_bar`."""
         return progress_bar(title, total, done, delay, shown=self.folder is not None)
 
@@ -115,8 +132,36 @@ def _add_line(file: TextIO, record: Mapping[str, Any]) -> None:
     file.flush()
 
 
-def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown: bool = True) -> tqdm:
-    """A progress bar on standard error, with the time left; where that is no terminal, rarely drawn and then left.
+class ProgressLine:
+    """Stands for a progress bar where nobody watches: one line on standard error when it ends.
+
+    Args: see `progress_bar`. What ends within the delay is not told.
+    """
+
+    def __init__(self, title: str, total: int, done: int, delay: float) -> None:
+        self.title, self.total, self.done, self.delay = title, total, done, delay
+        self._figures = ""
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        seconds = time.monotonic() - self._started
+        if seconds >= self.delay:
+            figures = f", {self._figures}" if self._figures else ""
+            took = timedelta(seconds=round(seconds))
+            print(f"{self.title}: {self.done}/{self.total} in {took}{figures}", file=sys.stderr, flush=True)
+
+    def update(self, steps: int = 1) -> None:
+        self.done += steps
+
+    def set_postfix_str(self, figures: str, refresh: bool = False) -> None:
+        self._figures = figures
+
+
+def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown: bool = True) -> tqdm | ProgressLine:
+    """A progress bar on standard error, with the time left; where that is no terminal, one line at its end.
 
     Args:
         title: stands before it.
@@ -125,17 +170,18 @@ def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown:
         delay: seconds before it is drawn at all.
         shown: false for none.
     """
-    terminal = sys.stderr.isatty()
+    if shown and not sys.stderr.isatty():
+        return ProgressLine(title, total, done, delay)
     return tqdm(
         desc=title,
         total=total,
         initial=done,
         file=sys.stderr,
-        leave=not terminal,
+        leave=False,
         dynamic_ncols=True,
         disable=not shown,
         delay=delay,
-        mininterval=0.2 if terminal else 10,
+        mininterval=0.2,
     )
 
 

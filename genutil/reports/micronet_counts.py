@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.inspection import evaluating
 from models.networks.planes import torch_form
-from models.protocols import HasChannelGraphs, HasNodeGraph, HasPlainForm
+from models.protocols import HasChannelGraphs, HasNodeGraphs, HasPlainForm
 from models.sparse import ChannelGraph, channel_graphs
 from models.sparse.graph import Level, Size
 
@@ -71,8 +71,8 @@ def count(network: nn.Module, image_size: int, in_channels: int) -> Count:
         )
     images = torch.randn(1, in_channels, image_size, image_size)
     if isinstance(network, HasPlainForm):
-        weights = network.node_graph().edges(data="value") if isinstance(network, HasNodeGraph) else []
-        own = sum(weight != 1 for _, _, weight in weights)
+        stages = network.node_graphs().values() if isinstance(network, HasNodeGraphs) else []
+        own = sum(int(((stage.weight != 0) & (stage.weight != 1)).sum()) for stage in stages)
         return layers_count(network.plain_form().eval(), images) + Count(values=own)
     return layers_count(network, images)
 

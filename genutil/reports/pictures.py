@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from genutil.errors import UserError
+from genutil.system.files import write_whole
 from models.inspection import evaluating, watched_calls
 
 FORMATS = {".png": FigureCanvasAgg, ".svg": FigureCanvasSVG}
@@ -83,10 +84,7 @@ def draw(network: nn.Module, image_size: int, in_channels: int, path: str | Path
     figure = _figure(boxes, places(boxes))
     dpi = min(100.0, TALLEST / figure.get_figheight())
     FORMATS[path.suffix.lower()](figure)
-    try:
-        figure.savefig(path, dpi=dpi)
-    except OSError as error:
-        raise UserError(f"The picture {path} cannot be written: {error.strerror}.") from error
+    write_whole(path, lambda file: figure.savefig(file, dpi=dpi, format=path.suffix.lower()[1:]))
 
 
 def trace(network: nn.Module, images: Tensor) -> list[Box]:

@@ -22,7 +22,7 @@ FILES = ("use_graph", "use_init", "graph_files", "train_records", "test_records"
 
 WITHOUT_EFFECT = PLACES | {
     *("workers", "verify", "test_batch_size", "activation_checkpointing"),
-    *("checkpoint_interval", "checkpoint_minutes", "log_interval", "snapshots", "report"),
+    *("checkpoint_interval", "checkpoint_minutes", "log_interval", "snapshots", "report", "tracker"),
 }
 """Settings that change nothing that a training reaches."""
 

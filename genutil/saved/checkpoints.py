@@ -153,12 +153,17 @@ def _check_members(contents: Mapping[str, Any], path: Path) -> None:
         and all(_is_named(state) for state in states.values())
         and isinstance(groups, list)
         and all(_is_named(group) and isinstance(group.get("params"), list) for group in groups),
+        "average": "average" not in contents or _is_average(contents["average"]),
     }
     faults = [name for name, good in sound.items() if not good]
     if faults:
         missing = [name for name in faults if name not in contents]
         said = f"it has no {missing[0]}" if missing else f"its {faults[0]} is of no kind that this program writes"
         raise UserError(f"{path} is damaged: {said}.")
+
+
+def _is_average(value: Any) -> bool:
+    return _is_named(value) and _is_named(value.get("network")) and type(value.get("updates")) is int
 
 
 def _is_named(value: Any) -> bool:

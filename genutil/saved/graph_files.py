@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from data.image_files import open_regular
 from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.saved.sources import Sources
@@ -14,26 +17,60 @@ from models.networks.randwire import drawn_graphs
 from models.networks.randwire_regimes import make_regime
 
 FORMS = {".txt": "adjlist", ".adjlist": "adjlist", ".edgelist": "edgelist", ".edges": "edgelist", ".graphml": "graphml"}
+_UNREAD = "which is not read, as it can run code: load it with the networkx that wrote it, and write it anew with"
+ADVICE = dict.fromkeys((".gpickle", ".pickle", ".pkl"), f"pickle, {_UNREAD} networkx.write_adjlist.")
+ADVICE |= dict.fromkeys((".yaml", ".yml"), f"old YAML, {_UNREAD} networkx.write_adjlist.")
+"""By the endings of graphs that are not read, what is to be done with them."""
+GZIP = b"\x1f\x8b"
+LARGEST = 64 << 20
+"""Bytes of a graph's text."""
 PICTURES = (".png", ".svg")
 
 
 def read(path: str | Path) -> StageGraph:
-    """The graph of a file, in the form that its ending says.
+    """The graph of a file, in the form that its ending says; it may be compressed by gzip.
 
     Raises:
         UserError: no such file, another ending, or no connected acyclic graph with nodes 0, 1, 2, ….
     """
     path = Path(path)
-    if path.suffix not in FORMS:
-        raise UserError(f"{path} is no graph file: its name must end in {', '.join(FORMS)}.")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] == [".gz"]:
+        suffixes.pop()
+    ending = suffixes[-1] if suffixes else ""
+    if ending in ADVICE:
+        raise UserError(f"{_told(path)} is networkx's {ADVICE[ending]}")
+    if ending not in FORMS:
+        raise UserError(f"{_told(path)} is no graph file: its name must end in {', '.join(FORMS)}, or that and .gz.")
     try:
-        return from_text(path.read_text(encoding="utf-8"), FORMS[path.suffix], str(path))
+        return from_text(_content(path).decode("utf-8-sig"), FORMS[ending], _told(path))
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        raise UserError(f"{_told(path)} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text: its byte {error.start} is not UTF-8.") from error
+        raise UserError(f"{_told(path)} is no text: its byte {error.start} is not UTF-8.") from error
+    except (EOFError, zlib.error) as error:
+        raise UserError(f"{_told(path)} is damaged: its compressed contents cannot be read.") from error
     except ValueError as error:
-        raise UserError(f"{error}.") from error
+        raise UserError(f"{str(error).removesuffix('.')}.") from error
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file; what gzip compressed is told by its beginning, whatever the name."""
+    with open_regular(path) as file:
+        begin = file.read(2)
+        file.seek(0)
+        content = (gzip.GzipFile(fileobj=file) if begin == GZIP else file).read(LARGEST + 1)
+    if begin[:1] == b"\x80" and content.endswith(b"."):
+        raise ValueError(f"{_told(path)} is {ADVICE['.gpickle']}")
+    if len(content) > LARGEST:
+        raise ValueError(f"{_told(path)} holds more than {LARGEST >> 20} MiB, which is more than a graph needs")
+    return content
+
+
+def _told(path: Path) -> str:
+    """A path as messages name it: of a very long one its end."""
+    text = str(path)
+    return text if len(text) <= 120 else f"...{text[-117:]}"
 
 
 def resolve(experiment: Experiment, sources: Sources) -> Experiment:

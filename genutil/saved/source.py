@@ -70,6 +70,14 @@ class Source(ABC):
             UserError: the checkpoint is not ours.
         """
 
+    def understood(self, network: nn.Module) -> str | None:
+        """What was understood of a foreign file whose weights fit a network, as a sentence; None where nothing had to.
+
+        Raises:
+            UserError: as `weights`.
+        """
+        return None
+
     def images(self) -> dict[str, Any]:
         """What the checkpoint says of the images (see `checkpoints`); nothing where it is older, or not ours."""
         return {}
@@ -133,7 +141,7 @@ class WeightsSource(Source):
 
     def __init__(self, name: str, file: WeightsFile) -> None:
         super().__init__(name)
-        self._state, self._settings = file.state, dict(file.settings or {})
+        self._state, self._settings, self._names = file.state, dict(file.settings or {}), file.class_names
 
     def settings(self) -> dict[str, Any]:
         return dict(self._settings)
@@ -143,6 +151,9 @@ class WeightsSource(Source):
 
     def weights(self, network: nn.Module) -> dict[str, Any]:
         return wired_state(self._state, network)
+
+    def images(self) -> dict[str, Any]:
+        return {"class_names": self._names} if self._names else {}
 
     def training_state(self) -> dict[str, Any]:
         raise checkpoints.not_ours(self._name)
@@ -175,6 +186,10 @@ class ForeignSource(Source):
     def weights(self, network: nn.Module) -> dict[str, Any]:
         with _as_user_error():
             return self._checkpoint.weights(network)
+
+    def understood(self, network: nn.Module) -> str | None:
+        with _as_user_error():
+            return self._checkpoint.understood(network)
 
     def training_state(self) -> dict[str, Any]:
         raise checkpoints.not_ours(self._name)

@@ -6,13 +6,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from genutil.errors import UserError, nearest
-from genutil.settings import dialect_2019, dialect_before_options, dialect_keras_zoo
+from genutil.config import KEYS
+from genutil.errors import UserError, nearest, shortened
+from genutil.settings import dialect_2019, dialect_before_options, dialect_keras_zoo, yaml_files
+from genutil.settings.field_types import is_text
 from genutil.settings.layers import Layer, merge
 
 APPS = Path(__file__).resolve().parents[2] / "apps"
+TEXTS = frozenset(key for key, field in KEYS.items() if is_text(field)) | {"base", "graph"}
+"""Keys whose values are text."""
+
+SWEEP = "sweep"
+"""The word of an app file that is no key: under it stand keys with lists of values, a grid of experiments."""
 
 
 class App(NamedTuple):
@@ -21,6 +26,8 @@ class App(NamedTuple):
     settings: dict[str, Any]
     origins: dict[str, str]
     """Of each key, the key and the file that states it, for messages."""
+    own: frozenset[str] = frozenset()
+    """The keys that the file states itself; none of a file of 2019, for it may have keys that nothing read."""
 
 
 def experiments(folder: Path = APPS) -> list[Path]:
@@ -51,8 +58,8 @@ def find(name: str, folder: Path = APPS) -> Path:
     if not name:
         raise UserError("app: needs the name of an experiment, as in app:quickstart.")
     for path in (Path(name), folder / name, folder.parent / name):
-        for candidate in (path, path.with_name(path.name + ".yml")):
-            if candidate.is_file():
+        for candidate in (path, Path(f"{path}.yml")):
+            if _is_file(candidate):
                 return candidate
     known = {app_name(path, folder): path for path in experiments(folder)}
     end = name.removesuffix(".yml")
@@ -60,8 +67,16 @@ def find(name: str, folder: Path = APPS) -> Path:
     if len(found) > 1:
         raise UserError(f"app:{name} is ambiguous; which one is meant: {', '.join(found)}?")
     if not found:
-        raise UserError(f"There is no app {name}; the nearest is {_nearest_app(end, list(known))}.")
+        raise UserError(f"There is no app {shortened(name)}; the nearest is {_nearest_app(end, list(known))}.")
     return known[found[0]]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file of that name; of one that no file can have, there is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
 
 
 def count(path: Path) -> int:
@@ -70,6 +85,23 @@ def count(path: Path) -> int:
     Raises UserError where the file cannot be read.
     """
     return len(_load(path))
+
+
+def sweep(path: Path) -> dict[str, list[Any]]:
+    """The values of each key that a file sweeps over; nothing where it sweeps over none. Its bases are not asked.
+
+    Raises UserError where the file cannot be read, holds several experiments, or its `sweep` is no such mapping.
+    """
+    documents = _load(path)
+    swept = [stated for stated in documents if isinstance(stated, dict) and stated.get(SWEEP) is not None]
+    if not swept:
+        return {}
+    if len(documents) > 1:
+        raise UserError(f"{_shown(path)} holds {len(documents)} experiments; sweep belongs in a file of a single one.")
+    grid = swept[0][SWEEP]
+    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+        raise UserError(f"sweep in {_shown(path)} must be keys with lists of values, as lr: [0.1, 0.2].")
+    return {str(key).replace("-", "_"): values for key, values in grid.items()}
 
 
 def read(path: Path, folder: Path = APPS, document: int | None = None, over: Mapping[str, Any] | None = None) -> App:
@@ -96,7 +128,8 @@ def read(path: Path, folder: Path = APPS, document: int | None = None, over: Map
         # files that call the rule graph were written when options of other rules were passed over
         layers.append(Layer(today, tolerant=general or dialect_2019.is_of_2019(stated) or "graph" in stated))
         origins |= {dialect_2019.KEYS.get(key, key): f"{key} (in {_shown(source)})" for key in stated}
-    return App(merge([*layers, Layer(over or {})]), origins)
+    own = frozenset(layers[-1].stated) if not layers[-1].tolerant else frozenset()
+    return App(merge([*layers, Layer(over or {})]), origins, own)
 
 
 def _lineage(path: Path, folder: Path, document: int | None) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -110,7 +143,7 @@ def _lineage(path: Path, folder: Path, document: int | None) -> Iterator[tuple[P
         following = _base(stated, current, folder)
         if following and following.resolve() in seen:
             raise UserError(f"{_shown(current)} has {_shown(following)} as its base, which inherits from it in turn.")
-        yield current, {key: value for key, value in stated.items() if key != "base"}
+        yield current, {key: value for key, value in stated.items() if key not in ("base", SWEEP)}
 
 
 def _base(stated: dict[str, Any], path: Path, folder: Path) -> Path | None:
@@ -118,12 +151,14 @@ def _base(stated: dict[str, Any], path: Path, folder: Path) -> Path | None:
     if base is None:
         return None
     candidates = [path.parent / str(base), folder / str(base)]
-    found = [candidate for candidate in candidates if candidate.is_file()]
+    found = [candidate for candidate in candidates if _is_file(candidate)]
     if found:
         return found[0]
     if "title" in stated:  # the runner of 2019 wrote the app's bare name there
         return None
-    raise UserError(f"{_shown(path)} names the base {base}, and there is no such file beside it or in {folder.name}/.")
+    raise UserError(
+        f"{_shown(path)} names the base {shortened(base)}, and there is no such file beside it or in {folder.name}/."
+    )
 
 
 def _stated(path: Path, document: int | None) -> dict[str, Any]:
@@ -140,28 +175,16 @@ def _stated(path: Path, document: int | None) -> dict[str, Any]:
 def _load(path: Path) -> list[Any]:
     """The documents of a file; of an empty one a single empty document."""
     try:
-        with path.open(encoding="utf-8") as file:
-            documents = list(yaml.safe_load_all(file))
+        return yaml_files.documents(path, TEXTS)
     except OSError as error:
         raise UserError(f"{_shown(path)} cannot be read: {error.strerror}.") from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: no text, no date
-        raise UserError(f"{_shown(path)} is not valid YAML: {_yaml_fault(error)}.") from None
-    return [stated for stated in documents if stated is not None] or [None]
+    except yaml_files.YamlError as fault:
+        raise UserError(f"{_shown(path)} {fault}.") from None
 
 
 def _shown(path: Path) -> str:
     path = path.resolve()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _yaml_fault(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
-    return f"{problem} (line {mark.line + 1})" if mark else " ".join(problem.split())
 
 
 def _nearest_app(name: str, known: list[str]) -> str:

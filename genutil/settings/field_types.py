@@ -47,6 +47,17 @@ def is_list(field: FieldInfo) -> bool:
     return any(get_origin(choice) is list for choice in choices(field.annotation))
 
 
+def is_text(field: FieldInfo) -> bool:
+    """Whether a field takes text, or a list of texts: any, or one of some words."""
+    return any(_holds_text(choice) for choice in choices(field.annotation))
+
+
+def _holds_text(annotation: Any) -> bool:
+    if get_origin(annotation) in (Annotated, list):
+        return _holds_text(get_args(annotation)[0])
+    return annotation is str or get_origin(annotation) is Literal
+
+
 def expectation(field: FieldInfo) -> str:
     """What values a field takes, in words: "a number, above 0", "one of ddp, dp"."""
     return _in_words(field.annotation, field.metadata)
@@ -76,6 +87,8 @@ def _in_words(annotation: Any, metadata: list[Any]) -> str:
 
 
 def _in_plural(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return f"names out of {', '.join(get_args(annotation))}"
     noun, *bounds = _in_words(annotation, []).removeprefix("a ").split(", ")
     return ", each ".join([f"{noun}s", *bounds])
 

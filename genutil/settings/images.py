@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, field_validator
 
 from data import SETS
@@ -23,7 +25,9 @@ class Images(Section):
     )
     batch_size: Count = Field(128, description="images a training step, over all processes")
     test_batch_size: Count | None = Field(None, description="images an evaluation step; none: batch_size")
-    workers: Index = Field(4, description="processes that read folders of images, for each device")
+    workers: Annotated[Index, Field(le=1024)] = Field(
+        4, description="processes that read folders of images, for each device"
+    )
     augment: bool = Field(True, description="crop and flip training images at random")
     mean: list[Number] | None = Field(
         None, description="of each channel, of pixels from 0 to 1; none: the data set's own"

@@ -19,10 +19,13 @@ class Machine(Section):
     gpus: list[Index] | None = Field(
         None, description="GPUs to use, [] for the CPU; none: all that there are, or the CPU"
     )
-    devices: Count = Field(1, description="processes on the CPU")
+    devices: Annotated[Count, Field(le=1024)] = Field(1, description="processes on the CPU")
     num_nodes: Count = Field(1, description="machines")
     strategy: Literal["ddp", "dp"] = Field("ddp", description="DistributedDataParallel or DataParallel")
-    threads: Count | None = Field(None, description="CPU threads; none: torch's own choice")
+    decode: Literal["cpu", "gpu"] = Field(
+        "cpu", description="what decodes the JPEG files of a folder; gpu: where torchvision can"
+    )
+    threads: Annotated[Count, Field(le=1024)] | None = Field(None, description="CPU threads; none: torch's own choice")
     requeue: bool = Field(
         False, description="under SLURM: after SIGUSR1, which saves and stops, ask for the job to be started again"
     )
@@ -67,6 +70,10 @@ class Invocation(Section):
     json_file: FilePath | None = Field(None, alias="json", description="file for all that was printed")
     results_dir: FilePath | None = Field(
         None, description="folder for a JSON file of a finished training; with evaluate, of the one that resume names"
+    )
+    seeds: list[Index] | None = Field(None, description="train once with each, and give means and deviations")
+    index: list[Index] | None = Field(
+        None, description="of the runs of seeds and sweep, counted from 0, train these alone; none: the SLURM array's"
     )
     skip_error_test: bool = Field(
         False, description="of several experiments in a file: train without a quick run first"

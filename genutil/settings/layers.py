@@ -9,6 +9,13 @@ from typing import Any
 from genutil.settings.wiring import untaken
 
 GRAPH_SOURCES = {"graph_model", "graph_param", "graph_seed", "graph_files"}
+RIVALS = {
+    "num_epochs": "num_steps",
+    "num_steps": "num_epochs",
+    "warmup_epochs": "warmup_steps",
+    "warmup_steps": "warmup_epochs",
+}
+"""Keys that say the same in other units, of which the one that is given last holds."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +35,17 @@ class Layer:
 def merge(layers: Sequence[Layer]) -> dict[str, Any]:
     """The settings of all layers, the last on top.
 
-    Graphs that a layer keeps give way to what is stated of graphs above it. Options give way to a wiring that is stated
+    Graphs that a layer keeps give way to what is stated of graphs above it, and a length in epochs to one in steps that
+    is stated above it, or the other way round. Options give way to a wiring that is stated
     above them and does not take them; in the layer of the wiring or above they stay, and are a mistake.
     """
     settings: dict[str, Any] = {}
     for layer in layers:
         if not GRAPH_SOURCES.isdisjoint(layer.stated):
             settings.pop("stage_graphs", None)
+        for key, rival in RIVALS.items():
+            if layer.stated.get(key) not in (None, False, "", "none", "null") and rival not in layer.stated:
+                settings.pop(rival, None)
         settings |= layer.stated
     rule = settings.get("wiring", "complete")
     chosen = max((index for index, layer in enumerate(layers) if "wiring" in layer.stated), default=0)

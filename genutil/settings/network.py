@@ -12,6 +12,9 @@ from models import NETWORKS
 from models.networks.randwire_regimes import OLD_NAMES, REGIMES
 from models.networks.solvers import SOLVERS
 
+Depth = Annotated[Count, Field(le=10_000)]
+Width = Annotated[Positive, Field(le=1000)]
+
 SELF_WIRED_NETWORKS = ("mobilenetv1_like", "static", "discrete_time", "continuous_time", "randwire")
 """Networks with graphs of channels of their own; of any other, convolutions and linear layers are wired."""
 DEEP_NETWORKS = ("resnet", "wrn", "resnext", "vgg", "imagenet_resnet")
@@ -24,8 +27,8 @@ class Network(Section):
     output_size: Count = Field(10, description="number of classes")
     image_size: Count = Field(32, description="height and width of the images that the network sees, in pixels")
     in_channels: Count = Field(3, description="channels of the images")
-    width_mult: Positive = Field(1.0, description="mobilenetv1, shufflenetv2, resnet, wrn, vgg: factor on the widths")
-    depth: Count | None = Field(None, description="resnet, wrn, resnext, vgg, imagenet_resnet: layers with weights")
+    width_mult: Width = Field(1.0, description="mobilenetv1, shufflenetv2, resnet, wrn, vgg: factor on the widths")
+    depth: Depth | None = Field(None, description="resnet, wrn, resnext, vgg, imagenet_resnet: layers with weights")
     block: Literal["v1", "v2"] = Field("v1", description="resnet: the original block, or the pre-activated one")
     shortcut: Literal["A", "A_both", "B"] | None = Field(
         None,
@@ -47,7 +50,7 @@ class Network(Section):
     dim: Count = Field(800, description="tiny classifiers: channels of the state")
     downsample_dim: Count = Field(32, description="tiny classifiers: channels of the stem")
     feature_dim: Count = Field(100, description="tiny classifiers: channels read out")
-    layers: Count = Field(5, description="tiny classifiers: blocks (static) or steps (discrete_time)")
+    layers: Depth = Field(5, description="tiny classifiers: blocks (static) or steps (discrete_time)")
     solver: Annotated[str, OneOf(SOLVERS)] = Field("dopri5", description="continuous_time: dopri5 adapts its steps")
     solver_steps: Count = Field(10, description="continuous_time: steps of a fixed-step solver")
     tolerance: Positive = Field(1e-3, description="continuous_time: relative and absolute tolerance of dopri5")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePath
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from genutil.errors import shortened
 from genutil.settings.section import Count, FilePath, Index, Positive, Section
+
+LONGEST_NAME = 200
+"""Bytes of a folder's name, behind which a number and the time still fit."""
 
 
 class Record(Section):
@@ -36,9 +41,24 @@ class Record(Section):
     )
     report: bool = Field(True, description="at the end of training, write report.html beside the checkpoints")
 
+    tracker: list[Literal["wandb", "mlflow"]] = Field(
+        [], description="services that get curves and pictures as TensorBoard does: Weights & Biases, MLflow"
+    )
+
+    @field_validator("tracker")
+    @classmethod
+    def _once_each(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"tracker names one twice: {', '.join(value)}")
+        return value
+
     @field_validator("name")
     @classmethod
     def _stay_inside(cls, value: str | None) -> str | None:
         if value is not None and (PurePath(value).is_absolute() or ".." in PurePath(value).parts):
+            raise ValueError(f"name is a folder inside save_dir and log_dir, not {shortened(value)!r}")
+        if value is not None and any(len(os.fsencode(part)) > LONGEST_NAME for part in PurePath(value).parts):
+            raise ValueError(f"name has at most {LONGEST_NAME} bytes a folder, not as in {shortened(value)!r}")
+        if value is not None and not PurePath(value).parts:
             raise ValueError(f"name is a folder inside save_dir and log_dir, not {value!r}")
         return value

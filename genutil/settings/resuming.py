@@ -10,6 +10,7 @@ from enum import Enum
 
 from genutil.config import RUN_SECTIONS, Experiment
 from genutil.errors import UserError
+from genutil.settings.acceleration import Acceleration
 from genutil.settings.images import Images
 from genutil.settings.network import Network, RandomWiring
 from genutil.settings.recipe import Recipe
@@ -46,7 +47,11 @@ TABLE: dict[type[Section], tuple[Fate, dict[Fate, tuple[str, ...]]]] = {
     Wiring: (Fate.FIXED, {Fate.RATE: ("prune_rate",), Fate.BEGINNING: ("use_graph", "use_init")}),
     RuleOptions: (Fate.TRAINS, {Fate.BEGINNING: ("str_initial",)}),
     Images: (Fate.ACTS, {Fate.TRAINS: ("train_records", "augment", "validation_share")}),
-    Recipe: (Fate.TRAINS, {Fate.ACTS: ("precision",), Fate.BEGINNING: ("optimizer", "decay_norm_and_bias")}),
+    Recipe: (
+        Fate.TRAINS,
+        {Fate.ACTS: ("precision", "deterministic"), Fate.BEGINNING: ("optimizer", "decay_norm_and_bias")},
+    ),
+    Acceleration: (Fate.TRAINS, {}),
     Record: (Fate.TRAINS, {Fate.ACTS: ("experiment",)}),
 }
 """Of each section the fate of its keys, and those that have another one."""

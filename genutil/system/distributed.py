@@ -60,6 +60,8 @@ def make_runtime(experiment: Experiment) -> Runtime:
     """
     if experiment.profile:
         return OneProcess()
+    if experiment.decode == "gpu" and not _choose_gpus(experiment):
+        raise UserError("decode: gpu needs a GPU, and this run is on the CPU: leave it out.")
     started_outside = "LOCAL_RANK" in os.environ or "SLURM_NTASKS" in os.environ
     alone = experiment.devices == experiment.num_nodes == 1 and not started_outside
     if alone and not experiment.trains and experiment.precision == "32" and not _choose_gpus(experiment):

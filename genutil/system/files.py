@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from genutil.errors import UserError
+from genutil.errors import UserError, shortened
 from genutil.system.locks import lock
 
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
@@ -93,7 +93,7 @@ def _write(file: BinaryIO, write: Callable[[BinaryIO], object]) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what dead processes were writing into a folder, or into one in it; files of living ones stay."""
+    """Remove what dead processes were writing into a folder, or one in it; files of living ones stay."""
     for path in folder.rglob(".*.tmp"):
         if not TEMPORARY.fullmatch(path.name):
             continue
@@ -131,10 +131,31 @@ def require_place(path: Path) -> None:
     """See to it that a file can have that name.
 
     Raises:
-        UserError: it is a folder, or there is none to hold it.
+        UserError: it is a folder, or there is none to hold it, or it may not be written to.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"{path} cannot be written: it is a folder, or there is no folder to hold it.")
+    try:
+        if path.is_dir() or not path.parent.is_dir():
+            raise UserError(f"{path} cannot be written: it is a folder, or there is no folder to hold it.")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise UserError(f"{path} cannot be written: permission denied.")
+    except OSError as error:  # a name that no file can have
+        raise UserError(f"{shortened(path)} cannot be written: {error.strerror}.") from None
+
+
+def require_folder_place(folder: Path) -> None:
+    """See to it that a folder can be made, or is there and can be written to.
+
+    Raises:
+        UserError: a part of its path is a file, or may not be written to.
+    """
+    try:
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not there.is_dir():
+            raise UserError(f"Cannot make the folder {folder}: {there} is a file.")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(f"Cannot make the folder {folder}: permission denied.")
+    except OSError as error:
+        raise UserError(f"Cannot make the folder {shortened(folder)}: {error.strerror}.") from None
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""That all processes of a run train one and the same wiring."""
+"""That all processes of a run start from the same place and train the same wiring."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from genutil.config import Experiment
 from genutil.errors import UserError
+from genutil.system.one_process import Runtime
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -20,6 +23,24 @@ def digest(mask: Tensor) -> int:
     """63 bits of a hash (BLAKE2b) of a mask of edges, [possible], on any device."""
     packed = np.packbits(mask.cpu().numpy())
     return int.from_bytes(hashlib.blake2b(packed.tobytes(), digest_size=8).digest(), "little") >> 1
+
+
+def same_start(fabric: Runtime, experiment: Experiment) -> Experiment:
+    """The experiment as all processes of a run train it: where one of them goes on from a checkpoint, all do.
+
+    An agent of torchrun counts its own restarts. Where a machine has been replaced, the processes of the new one do not
+    know that they stand for others.
+
+    Args:
+        fabric: launched.
+        experiment: of this process.
+    """
+    if fabric.world_size == 1 or not experiment.trains:
+        return experiment
+    everyones: list[str | None] = [None] * fabric.world_size
+    dist.all_gather_object(everyones, experiment.resume)
+    first = next(filter(None, everyones), None)
+    return experiment if first == experiment.resume else experiment.but(resume=first, init_from=None)
 
 
 def require_same_edges(fabric: Fabric, acting: Mapping[str, Tensor], epoch: int) -> None:

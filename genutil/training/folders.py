@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -12,6 +13,7 @@ import yaml
 
 from genutil.config import Experiment
 from genutil.errors import UserError
+from genutil.reports.logs import CHECKPOINTS
 from genutil.saved import snapshots
 from genutil.saved.sources import Sources
 from genutil.system import jobs
@@ -52,13 +54,25 @@ def claim(experiment: Experiment, progress: Progress, sources: Sources, say: Cal
         FolderInUseError: another process trains in the folder that the run would go on in.
         UserError: they cannot be made.
     """
-    lock = _to_go_on_in(experiment, progress, sources, say) or _new(experiment)
+    own = _to_go_on_in(experiment, progress, sources, say)
+    above = Path(experiment.save_dir, name_of(experiment))
+    made = [place for place in (above, *above.parents) if not place.exists()]
+    lock = own or _new(experiment)
+    try:
+        logs = claim_log_folder(Path(experiment.log_dir), name_of(experiment))
+    except BaseException:
+        lock.release()
+        for place in made:  # what was there stays
+            with suppress(OSError):
+                place.rmdir()
+        raise
     try:
         remove_leftovers(lock.folder)
         if experiment.resume:
             snapshots.carry_over(Path(experiment.resume).parent, lock.folder, progress.updates)
         write_text(lock.folder / SETTINGS, yaml.safe_dump(experiment.to_saved(), sort_keys=False))
-        return Folders(lock.folder, claim_log_folder(Path(experiment.log_dir), name_of(experiment)), lock)
+        write_text(logs / CHECKPOINTS, os.path.relpath(lock.folder, logs) + "\n")
+        return Folders(lock.folder, logs, lock)
     except BaseException:
         lock.release()
         raise

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 from genutil.model_profiling import live_nodes
 from genutil.reports.logs import adjacency_picture
+from models.measures import Cheap, cheap_measures
 from models.protocols import HasMeasures
+from models.sparse.from_network import channel_graphs
+from models.wiring_graphs import wiring_graphs
 from models.wirings.rules import graphs
 
 
@@ -36,15 +39,19 @@ class WiringWatch:
         """Numbers of the network now.
 
         Of a wired one `edges_swapped`, the edges that act and did not act `before`, and `live_nodes`, those on a path
-        from the image to the logits where its nodes are channels; and what the network tells itself.
+        from the image to the logits where its nodes are channels; `live_edges`, `degree_std`, `degree_max`, `depth` and
+        `edge_length` (`models.measures.Cheap`); and what the network tells itself.
         """
         found: dict[str, float] = {}
         if self._graphs:
             now = self.acting()
             found["edges_swapped"] = sum(int((now[name] & ~before[name].to(now[name].device)).sum()) for name in now)
-            live = live_nodes(self._network)
+            parts = channel_graphs(self._network)
+            live = live_nodes(self._network, parts)
             if live is not None:
                 found["live_nodes"] = live
+            if wiring := wiring_graphs(self._network, parts):
+                found |= _noted(cheap_measures(wiring[""]))
         if isinstance(self._network, HasMeasures):
             found |= self._network.measures()
         return found
@@ -52,3 +59,14 @@ class WiringWatch:
     def pictures(self) -> dict[str, Tensor]:
         """A picture of each graph's adjacency, by name (`logs.adjacency_picture`)."""
         return {f"adjacency/{name}": adjacency_picture(graph.matrix()).cpu() for name, graph in self._graphs.items()}
+
+
+def _noted(found: Cheap) -> dict[str, float]:
+    """What is noted after every epoch: it takes one pass over the edges."""
+    return {
+        "live_edges": found.edges,
+        "degree_std": found.degree_std,
+        "degree_max": found.degree_max,
+        "depth": found.depth,
+        "edge_length": found.edge_length_mean,
+    }

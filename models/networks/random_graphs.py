@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import networkx as nx
 
+from models.networks.connectedness import erdos_renyi
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -23,6 +25,9 @@ Edge = tuple[int, int]
 
 DRAWS = 10_000
 """Seeds tried for one stage before its graph is called impossible to connect."""
+
+EDGES_DRAWN = 5_000_000
+"""Edges (of ER: pairs of nodes) looked at before the same is said of a large graph, but at least 20 draws."""
 
 FORMATS = ("adjlist", "edgelist", "graphml")
 
@@ -49,7 +54,7 @@ class StageGraph:
         graph = self.to_networkx()
         if not nx.is_directed_acyclic_graph(graph):
             cycle = [u for u, _ in nx.find_cycle(graph)]
-            raise ValueError(f"the graph has a cycle: {' -> '.join(map(str, [*cycle, cycle[0]]))}")
+            raise ValueError(f"the graph has a cycle: {_shortened(' -> '.join(map(str, [*cycle, cycle[0]])))}")
         parts = nx.number_weakly_connected_components(graph)
         if parts > 1:
             raise ValueError(f"the graph is disconnected: it falls into {parts} parts")
@@ -151,11 +156,21 @@ def draw(model: str, parameters: Sequence[float], seed: int) -> StageGraph:
     nodes = _whole(parameters[0], "The number of nodes", 1)
     make = generator(nodes, *parameters[1:])
     name = f"{model.upper()}({', '.join(f'{value:g}' for value in parameters)})"
-    for served in range(seed, seed + DRAWS):
+    draws = _draws(model, nodes, parameters)
+    likely = erdos_renyi(nodes, float(parameters[1])) if model == "er" else 1.0
+    if likely * draws < 0.001:
+        raise ValueError(f"{name} is almost never connected; choose parameters that give more edges.")
+    for served in range(seed, seed + draws):
         graph = make(_Draws(served))
         if nx.is_connected(graph):
             return StageGraph(nodes, tuple((min(e), max(e)) for e in graph.edges), name, served)
-    raise ValueError(f"{name} was not connected in any of {DRAWS} draws; choose parameters that give more edges.")
+    raise ValueError(f"{name} was not connected in any of {draws} draws; choose parameters that give more edges.")
+
+
+def _draws(model: str, nodes: int, parameters: Sequence[float]) -> int:
+    """How many seeds are tried: seconds' worth."""
+    edges = nodes * (nodes - 1) / 2 if model == "er" else nodes * parameters[1]
+    return int(min(DRAWS, max(20, EDGES_DRAWN // max(edges, 1))))
 
 
 def stage_seed(seed: int, stage: int) -> int:
@@ -219,22 +234,52 @@ def from_text(text: str, form: str = "adjlist", source: str = "the graph") -> St
 
 
 def _from_lines(lines: Sequence[str], form: str) -> StageGraph:
+    if lines and lines[0].startswith("!!python/object"):
+        raise ValueError(
+            "this is networkx's old YAML, which is not read: load it with the networkx that wrote it, and write it "
+            "anew with networkx.write_adjlist"
+        )
     notes = dict(line[1:].split(":", 1) for line in lines if line.startswith("#") and ":" in line)
     notes = {key.strip(): value.strip() for key, value in notes.items()}
     rows = [line.split("#")[0].split() for line in lines]
-    nodes: set[int] = set()
-    edges: list[Edge] = []
+    found: list[list[int]] = []
     for number, row in enumerate(rows, start=1):
         # networkx writes an edge's data, as a rule {}, behind its two nodes
         row = row[:2] if form == "edgelist" else row
         try:
             numbers = [int(word) for word in row]
         except ValueError:
-            raise ValueError(f"line {number} holds {' '.join(row)!r}, not whole numbers") from None
-        nodes.update(numbers)
-        edges += [(numbers[0], node) for node in numbers[1:]]
+            raise ValueError(f"line {number} holds {_shortened(' '.join(row))!r}, not whole numbers") from None
+        found.append(numbers)
+    if counted := _counted(found):
+        nodes, edges = counted
+    else:
+        nodes = {node for numbers in found for node in numbers}
+        edges = [(numbers[0], node) for numbers in found for node in numbers[1:]]
     seed = notes.get("seed", "")
     return _numbered(nodes, edges, notes.get("name", ""), int(seed) if seed.isdecimal() else None)
+
+
+def _counted(rows: Sequence[Sequence[int]]) -> tuple[set[int], list[Edge]] | None:
+    """Nodes and edges of a file that begins with a line of the number of nodes and one of the number of edges.
+
+    So the files of github.com/seungwonpark/RandWireNN do. None for any other: as an adjacency list these would hold a
+    node that no edge leads to.
+    """
+    rows = [row for row in rows if row]
+    if [len(row) for row in rows[:2]] != [1, 1]:
+        return None
+    (count,), (total,), *pairs = rows
+    if total != len(pairs) or any(len(pair) != 2 or not max(pair) < count for pair in pairs):
+        return None
+    if count > total + 1:
+        raise ValueError(f"the graph is disconnected: it has {count} nodes and {total} edges")
+    return set(range(count)), [(pair[0], pair[1]) for pair in pairs]
+
+
+def _shortened(text: str) -> str:
+    """A text that a sentence can quote: of a long one the beginning."""
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _from_graphml(text: str) -> StageGraph:
@@ -243,7 +288,7 @@ def _from_graphml(text: str) -> StageGraph:
     try:
         graph = nx.parse_graphml(text, node_type=int)
     except (ParseError, nx.NetworkXError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"this is no GraphML with whole numbers as nodes ({error})") from error
+        raise ValueError(f"this is no GraphML with whole numbers as nodes ({_shortened(str(error))})") from error
     edges = list(graph.edges()) if graph.is_directed() else [(min(e), max(e)) for e in graph.edges()]
     return _numbered(set(graph.nodes), edges, graph.graph.get("name", ""), graph.graph.get("seed"))
 

@@ -7,7 +7,6 @@ from functools import partial, reduce
 from itertools import pairwise
 from typing import Any, Literal
 
-import networkx as nx
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -306,10 +305,6 @@ class RandWire(nn.Module):
     def node_graphs(self) -> dict[str, NodeGraph]:
         """As `models.networks.randwire_forms.stage_graphs`."""
         return randwire_forms.stage_graphs(self)
-
-    def node_graph(self) -> nx.DiGraph:
-        """As `models.networks.randwire_forms.node_graph`."""
-        return randwire_forms.node_graph(self)
 
     def plain_form(self) -> nn.Module:
         """As `models.networks.randwire_forms.PlainRandWire`."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, cast
 
-import networkx as nx
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -161,22 +160,3 @@ def _weighted(levels: list[Level], name: str, sources: Sequence[tuple[int, float
         weight=np.tile(weights, width)[:, None, None],
     )
     return sum_level(name, name.removesuffix(".sum"), tuple(source for source, _ in sources), edges)
-
-
-def node_graph(network: RandWire) -> nx.DiGraph:
-    """The random stages as graphs side by side, with the edges that act and their weights.
-
-    A node is called `<stage>.<number>`; its level is the longest path that leads to it.
-    """
-    whole = nx.DiGraph()
-    for number, module in enumerate(network.stages):
-        stage = cast("RandomStage", module)
-        for level, nodes in enumerate(stage.graph.levels):
-            common = {"level": level, "level_name": f"{level}", "stage": f"stages.{number}", "state": "live"}
-            for node in nodes:
-                whole.add_node(f"{number}.{node}", label=f"stages.{number}:{node}", channel=node, **common)
-        for to, sources in enumerate(acting_sources(stage)):
-            for start, weight in sources:
-                ends = f"{number}.{stage.order[start]}", f"{number}.{stage.order[to]}"
-                whole.add_edge(*ends, weight=abs(weight), value=weight)
-    return whole

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import data
-from data.files import FileBatch, Preparation, file_batches, image_files, middle, normalisation_of
+from data.files import FileBatch, Preparation, file_batches, middle, named_files, normalisation_of
 from data.sources import MemoryImages
 from data.statistics import CIFAR10, IMAGENET, MNIST, Normalisation
 
@@ -70,6 +70,12 @@ def test_order_is_kept_and_files_that_cannot_be_read_are_told(tmp_path):
     torch.testing.assert_close(values, (torch.arange(7) * 10 / 255 - 0.5) / 0.25)
 
 
+def test_an_image_with_more_pixels_than_are_allowed_is_left_out(tmp_path):
+    path = saved(tmp_path / "large.png", noise(9, 9))
+    batch = only([path], Preparation(4, HALF, whole=True, max_pixels=80))
+    assert "more than max_image_pixels 80 allows" in batch.unreadable[path]
+
+
 def test_a_batch_of_broken_files_is_empty(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
     batch = only([tmp_path / "bad.png"], Preparation(4, HALF, whole=True))
@@ -81,12 +87,12 @@ def test_files_of_folders_are_found_at_any_depth(tmp_path):
     (tmp_path / "set" / "notes.txt").write_text("no image")
     saved(tmp_path / "set" / ".hidden.png", noise(2, 2))
     odd = saved(tmp_path / "photo.png", noise(2, 2)).rename(tmp_path / "photo")
-    assert image_files([odd, tmp_path / "set"]) == [odd, *sorted(inside)]
+    assert named_files([odd, tmp_path / "set"]) == [odd, inside[2], inside[1], inside[0]]
     with pytest.raises(ValueError, match="there is no file"):
-        image_files([tmp_path / "missing.png"])
+        named_files([tmp_path / "missing.png"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="has no images"):
-        image_files([tmp_path / "empty"])
+        named_files([tmp_path / "empty"])
 
 
 def test_a_long_image_keeps_its_middle():

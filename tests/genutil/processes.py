@@ -23,7 +23,7 @@ from genutil.saved.source import open_source
 from genutil.saved.sources import Sources
 from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.distributed import end_group
-from genutil.training.agreement import require_same_edges
+from genutil.training.agreement import require_same_edges, same_start
 from genutil.training.gradients import Shares, backward, shares
 from tests.genutil.parts import Batch, SmallNet, make_data, make_training, recipe
 
@@ -130,6 +130,12 @@ def drift(fabric: Fabric) -> str:
     return ""
 
 
+def starts(fabric: Fabric) -> list[str | None]:
+    """What the first process goes on from, where the second one alone has found a checkpoint, and where none has."""
+    second = Experiment(resume="last.pt") if fabric.global_rank else Experiment(init_from="other.pt")
+    return [same_start(fabric, experiment).resume for experiment in (second, Experiment())]
+
+
 def both(fabric: Fabric, folder: Path) -> dict[str, Any]:
     """Everything that needs two processes which work, in one start."""
     (folder / "sync").mkdir(exist_ok=True) if fabric.global_rank == 0 else None
@@ -141,6 +147,7 @@ def both(fabric: Fabric, folder: Path) -> dict[str, Any]:
         "parts": in_parts(fabric, 2),
         "shares": shares_where_images_were_left_out(fabric),
         "drift": drift(fabric),
+        "start": starts(fabric),
     }
 
 

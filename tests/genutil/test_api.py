@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,11 +49,11 @@ def test_other_images_are_refused(wrong: torch.Tensor, checkpoint: Path):
         load(checkpoint).prepare(wrong)
 
 
-def test_images_without_a_known_normalisation_are_refused(checkpoint: Path):
+def test_classes_have_their_names(checkpoint: Path, tmp_path: Path):
     trained = load(checkpoint)
-    unknown = replace(trained, experiment=trained.experiment.but(data="leaves", mean=None, std=None))
-    with pytest.raises(UserError, match="load with mean and std"):
-        unknown.prepare(torch.zeros(1, 1, 16, 16, dtype=torch.uint8))
+    assert trained.class_names == tuple("0123456789")
+    trained.export(tmp_path / "tiny.safetensors")
+    assert load(tmp_path / "tiny.safetensors").class_names == trained.class_names
 
 
 def test_it_is_exported_by_the_ending(checkpoint: Path, tmp_path: Path):
@@ -76,5 +75,5 @@ def test_an_app_gives_the_settings_of_weights_that_name_none(checkpoint: Path, t
         load(state)
     with pytest.raises(UserError, match="is not a setting"):
         load(checkpoint, imagesize=3)
-    with pytest.raises(UserError, match="does not fit the network"):
+    with pytest.raises(UserError, match="is of what was trained"):
         load(checkpoint, app="quickstart")

@@ -97,3 +97,26 @@ def test_what_does_not_fit_is_a_sentence(tmp_path: Path, fabric: Fabric, setting
     with pytest.raises(UserError, match=sentence):
         parts_of(tiny(tmp_path, **settings), fabric)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"model": "resnet", "depth": 8, "width_mult": 1e-9}, "resnet would have layers without channels"),
+        ({"model": "vgg", "depth": 11, "width_mult": 1000.0}, "vgg would have .* GB of weights, which is more memory"),
+        ({"model": "discrete_time", "dim": 10**6}, "The network cannot be built: that takes more memory than there is"),
+        ({"model": "vgg", "depth": 11, "image_size": 16}, "vgg cannot compute images of 16 x 16 pixels: .*too small"),
+        ({"model": "continuous_time", "tolerance": 1e-300}, "continuous_time cannot compute .*underflow in dt"),
+    ],
+)
+def test_what_no_network_can_be_is_told(settings: dict, sentence: str, tmp_path) -> None:
+    with pytest.raises(UserError, match=sentence):
+        run(tiny(tmp_path, **settings))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_of_one_image_needs_planes_of_more_than_one_value(tmp_path) -> None:
+    settings = {"model": "resnet", "depth": 8, "width_mult": 0.25, "batch_size": 1, "only_batches": 2, "num_epochs": 1}
+    with pytest.raises(UserError, match="A batch of one image gives a batch norm of resnet a single value a channel"):
+        run(tiny(tmp_path, **settings, image_size=4))
+    assert run(tiny(tmp_path, **settings, image_size=16))["loss"] > 0

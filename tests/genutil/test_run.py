@@ -305,6 +305,10 @@ MISTAKES = {
     "images too small": ({"image_size": 8}, "at least 16 pixels"),
     "widths that do not fit": ({"dim": 61}, "do not split evenly"),
     "no folder for the JSON file": ({"json": "absent/results.json"}, "cannot be written"),
+    "no folder for the picture": ({"picture": "absent/a.png"}, "absent/a.png cannot be written"),
+    "log_dir that is a file": ({"log_dir": "/dev/null/runs"}, "Cannot make the folder /dev/null/runs: /dev/null is a"),
+    "log_dir that is too long": ({"log_dir": "x" * 300}, "Cannot make the folder x.*File name too long"),
+    "log_dir that cannot be": ({"log_dir": "/proc/nowhere"}, "Cannot make the folder"),
     "save_dir that cannot be": ({"save_dir": "/proc/nowhere"}, "Cannot make the folder"),
     "precision": ({"precision": "16"}, "needs a GPU"),
 }

@@ -32,6 +32,7 @@ SMALL = {
     "skip_profiling": True,
     "threads": 1,
     "gpus": [],
+    "report": False,
 }
 OPTIONS = {"wiring_interval": 3, "str_initial": -3.0}
 """Of the rules that take them."""

@@ -80,7 +80,7 @@ def test_a_keras_checkpoint_is_read_once(
     network = resnet(depth=8, shortcut="A", padding="same_tensorflow")
     read: list[Path] = []
     foreign = SimpleNamespace(network=network, model="resnet", arguments={"depth": 8}, mean=(0.5,), std=(0.2,))
-    monkeypatch.setattr(checkpoints.keras_cifar_resnets, "load_resnet", lambda prefix: read.append(prefix) or foreign)
+    monkeypatch.setattr(checkpoints.keras_cifar_resnets, "load", lambda prefix: read.append(prefix) or foreign)
     keras = pretrained.open_named(f"keras:{tmp_path}/net")
     assert read == []
     assert keras.settings() == {"model": "resnet", "depth": 8, "mean": [0.5], "std": [0.2]}

@@ -3,6 +3,9 @@
 
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
+const CONFIG = {responsive: true, displaylogo: false, displayModeBar: window.innerWidth < 640 ? false : "hover",
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]};
+
 function layout(over) {
   const fore = colour("fore"), line = colour("line");
   const axis = {gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true};
@@ -11,6 +14,7 @@ function layout(over) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: {l: 54, r: 14, t: 36, b: 44},
     font: {color: fore, family: "system-ui, sans-serif", size: 12}, colorway: palette(),
     legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0}, hoverlabel: {font: {family: "system-ui, sans-serif"}},
+    modebar: {bgcolor: "rgba(0,0,0,0)", color: colour("faint"), activecolor: fore},
     xaxis: {...axis, ...xaxis}, yaxis: {...axis, ...yaxis}, ...rest,
   };
 }
@@ -20,8 +24,7 @@ const palette = () => ["positive", "negative", "born", "gone", "faint"].map(colo
 function chart(id, traces, over) {
   const place = byId(id);
   if (!place) return;
-  const show = () => Plotly.react(place, traces(), layout(over), {responsive: true, displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]});
+  const show = () => Plotly.react(place, traces(), layout(over), CONFIG);
   show();
   document.addEventListener("theme", show);
 }
@@ -36,11 +39,24 @@ function curves(id, columns, title, over) {
   {showlegend: there.length > 1, xaxis: {title: {text: "epoch"}, rangemode: "tozero"}, yaxis: {title: {text: title}}, ...over});
 }
 
+/** Bars of counts from x0 on; nothing where there is no more than one bar. */
 function bars(id, counts, title, x0) {
-  if (!counts || !counts[0][1].some((n) => n)) { byId(id)?.remove(); return; }
-  chart(id, () => counts.map(([name, values], i) => ({type: "bar", name, y: values, x: values.map((_, k) => k + x0),
-    marker: {color: palette()[i], pattern: {shape: i ? "/" : "", fillmode: "overlay", fgcolor: colour("back")}}})),
-  {barmode: "group", bargap: 0.15, showlegend: counts.length > 1, xaxis: {title: {text: title}}, yaxis: {title: {text: "number"}}});
+  const place = byId(id), there = counts.some(([, values]) => values.length > 1);
+  place.style.display = there ? "" : "none";
+  if (!there) return;
+  const traces = counts.map(([name, values], i) => ({type: "bar", name, y: values, x: values.map((_, k) => k + x0),
+    marker: {color: palette()[i], pattern: {shape: i ? "/" : "", fillmode: "overlay", fgcolor: colour("back")}}}));
+  Plotly.react(place, traces, layout({barmode: "group", bargap: 0.15, showlegend: counts.length > 1,
+    xaxis: {title: {text: title}}, yaxis: {title: {text: "number"}}}), CONFIG);
+}
+
+/** Of the part that the picture shows. */
+function distributions() {
+  if (!page.wiring) return;
+  const part = page.data.parts[page.wiring.number];
+  byId("distributions").textContent = page.data.parts.length > 1 ? part.title : "";
+  bars("degrees", [["edges in", part.degrees_in], ["edges out", part.degrees_out]], "live edges of a live node", 0);
+  bars("lengths", [["edges", part.lengths]], "groups between the ends of a live edge", 1);
 }
 
 /** A network in the plane of accuracy over a cost; symbols tell the kind of wiring, colours the data set. */
@@ -64,7 +80,7 @@ function standing(id, key, title) {
         line: {width: own ? 1.5 : 2, color: own ? colour("fore") : undefined}}};
   });
   chart(id, traces, {xaxis: {type: "log", title: {text: title}}, yaxis: {title: {text: "top-1, %"}},
-    legend: {orientation: "h", y: -0.22, yanchor: "top", x: 0}, margin: {l: 54, r: 14, t: 14, b: 44}});
+    legend: {orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0}, margin: {l: 54, r: 14, t: 14, b: 150}});
 }
 
 if (page.data.curve.step) {
@@ -74,10 +90,8 @@ if (page.data.curve.step) {
   curves("curve-swapped", [["edges_swapped", "edges swapped"]], "edges swapped since the validation before", {yaxis: {title: {text: "edges swapped"}, rangemode: "tozero"}});
   curves("curve-live", [["live_nodes", "live nodes"]], "live nodes", {yaxis: {title: {text: "live nodes"}, rangemode: "tozero"}});
 }
-for (const [i, part] of page.data.parts.entries()) {
-  bars(`degrees-${i}`, [["edges in", part.degrees_in], ["edges out", part.degrees_out]], "live edges of a live node", 0);
-  bars(`lengths-${i}`, part.lengths.length > 1 ? [["edges", part.lengths]] : null, "groups between the ends of a live edge", 1);
-}
+distributions();
+for (const change of ["part", "theme"]) document.addEventListener(change, distributions);
 standing("standing-operations", "multiply_adds", "multiply-adds of one image");
 standing("standing-parameters", "parameters", "parameters");
 document.documentElement.dataset.charts = "drawn";

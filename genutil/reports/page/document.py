@@ -110,6 +110,7 @@ def _packed(part: Part) -> dict[str, Any]:
     source, target = part.source[live], part.target[live]
     return {
         "title": part.title,
+        "whole": not part.name,
         "groups": [{"name": g.name, "nodes": len(g.labels), "full": g.full} for g in part.groups],
         "labels": _base64(np.concatenate([g.labels for g in part.groups]), "<u4"),
         "source": _base64(part.source, "<u4"),
@@ -160,15 +161,11 @@ def _charts(names: Sequence[str]) -> str:
 
 
 def _distributions(content: Content) -> str:
-    """Of each part, one behind the other; of more than four parts folded up."""
+    """Of the part that the picture shows."""
     if not content.parts:
         return ""
-    several = len(content.parts) > 1
-    rows = []
-    for i, part in enumerate(content.parts):
-        head = f"<h3>{escape(part.title)}</h3>" if several else ""
-        rows.append(f'{head}<div class="charts">{_charts((f"degrees-{i}", f"lengths-{i}"))}</div>')
-    return f"<section><h2>Degrees and lengths of edges</h2>{''.join(rows[:8])}</section>"
+    charts = f'<h3 id="distributions"></h3><div class="charts">{_charts(("degrees", "lengths"))}</div>'
+    return f"<section><h2>Degrees and lengths of edges</h2>{charts}</section>"
 
 
 def _costs(content: Content) -> str:

@@ -3,7 +3,8 @@
 
 const LARGE = 40000; // live edges from which on the picture begins with a bundle for each pair of groups
 const AT_ONCE = 15000; // edges drawn between two looks at what the reader does
-const MARGIN = {along: 34, across: 16, labels: 40};
+const TOGETHER = 200; // edges in one stroke: longer ones take more time an edge
+const MARGIN = {along: 34, across: 16, labels: 40, upright: 64};
 
 const byId = (id) => document.getElementById(id);
 const thousands = (n) => n.toLocaleString("en");
@@ -106,12 +107,14 @@ class WiringPicture {
   choosePart(number) {
     if (!this.made.has(number)) this.made.set(number, new Part(this.parts[number]));
     this.part = this.made.get(number);
+    this.number = number;
+    this.ends = this.parts[number].whole ? ["image", "logits"] : ["input", "output"];
     this.pointed = this.chosen = -1;
     this.open.clear();
     this.view = {scale: 1, x: 0, y: 0};
     byId("every").checked = this.part.counts.at(-1)[1] <= LARGE;
     this.setState(this.moments.length - 1);
-    this.tell();
+    document.dispatchEvent(new Event("part"));
   }
 
   setState(state) {
@@ -163,6 +166,7 @@ class WiringPicture {
     this.width = box.width;
     this.height = box.height;
     this.upright = box.width < 600;
+    this.margin = this.upright ? MARGIN.upright : MARGIN.labels;
     for (const canvas of [this.edgeCanvas, this.overlay]) {
       if (canvas.width !== Math.round(box.width * ratio) || canvas.height !== Math.round(box.height * ratio)) {
         canvas.width = Math.round(box.width * ratio);
@@ -171,7 +175,7 @@ class WiringPicture {
       canvas.getContext("2d", {willReadFrequently: true}).setTransform(ratio, 0, 0, ratio, 0, 0);
     }
     this.along = (this.upright ? this.height : this.width) - 2 * MARGIN.along;
-    this.across = (this.upright ? this.width : this.height) - 2 * MARGIN.across - MARGIN.labels;
+    this.across = (this.upright ? this.width : this.height) - 2 * MARGIN.across - this.margin;
     this.most = Math.max(...this.part.groups.map((group) => group.nodes));
     this.apart = this.part.groups.length > 1 ? this.along / (this.part.groups.length - 1) : 0;
   }
@@ -183,14 +187,14 @@ class WiringPicture {
     const g = this.part.group[node], count = this.part.groups[g].nodes;
     const a = MARGIN.along + (this.apart ? g * this.apart : this.along / 2);
     const b = MARGIN.across + this.across * (0.5 + ((this.part.slot[node] + 0.5) / count - 0.5) * this.share(g));
-    const [x, y] = this.upright ? [b + MARGIN.labels, a] : [a, b];
+    const [x, y] = this.upright ? [b + this.margin, a] : [a, b];
     return [x * this.view.scale + this.view.x, y * this.view.scale + this.view.y];
   }
 
   /** The node nearest to a point of the canvas, -1 if none is near. */
   nodeAt(x, y, reach) {
     const px = (x - this.view.x) / this.view.scale, py = (y - this.view.y) / this.view.scale;
-    const [a, b] = this.upright ? [py, px - MARGIN.labels] : [px, py];
+    const [a, b] = this.upright ? [py, px - this.margin] : [px, py];
     const g = this.apart ? Math.round((a - MARGIN.along) / this.apart) : 0;
     if (g < 0 || g >= this.part.groups.length) return -1;
     const count = this.part.groups[g].nodes;
@@ -202,7 +206,7 @@ class WiringPicture {
 
   groupAt(x, y) {
     const [a, b] = this.upright ? [y, x] : [x, y];
-    const label = this.upright ? b < MARGIN.labels : b > this.height - MARGIN.labels;
+    const label = this.upright ? b < this.margin : b > this.height - this.margin;
     if (!label || this.view.scale !== 1) return -1;
     const g = this.apart ? Math.round((a - MARGIN.along) / this.apart) : 0;
     return g >= 0 && g < this.part.groups.length ? g : -1;
@@ -220,25 +224,19 @@ class WiringPicture {
     const context = this.edgeCanvas.getContext("2d"), mine = ++this.drawing;
     context.clearRect(0, 0, this.width, this.height);
     this.drawBundles(context);
-    const order = ["idle", "gone", "positive0", "negative0", "positive1", "negative1", "positive2", "negative2",
-      "positive3", "negative3", "born"];
-    const jobs = order.filter((key) => this.bins.has(key)).map((key) => [key, this.bins.get(key)]);
-    const total = jobs.reduce((sum, [, edges]) => sum + edges.length, 0);
-    const strength = Math.min(0.9, Math.max(0.07, 0.9 * Math.sqrt(1200 / Math.max(total, 1))));
-    let job = 0, next = 0, drawn = 0;
+    const jobs = this.jobs(), total = jobs.reduce((sum, job) => sum + job.edges.length, 0);
+    const strength = Math.min(0.9, Math.max(0.05, 0.9 * Math.sqrt(600 / Math.max(total, 1))));
+    let job = 0, drawn = 0;
     const go = () => {
       if (mine !== this.drawing) return;
-      for (let room = AT_ONCE; room > 0 && job < jobs.length;) {
-        const [key, edges] = jobs[job], stop = Math.min(edges.length, next + room), begin = next;
+      for (let room = AT_ONCE; room > 0 && job < jobs.length; job++) {
+        const {key, edges} = jobs[job];
         this.style(context, key, strength, total);
-        for (; next < stop;) { // paths of some hundred curves: longer ones take more time an edge
-          context.beginPath();
-          for (const end = Math.min(stop, next + 400); next < end; next++) this.curve(context, edges[next]);
-          context.stroke();
-        }
-        room -= stop - begin;
-        drawn += stop - begin;
-        if (next >= edges.length) { job++; next = 0; }
+        context.beginPath();
+        for (const edge of edges) this.curve(context, edge);
+        context.stroke();
+        room -= edges.length;
+        drawn += edges.length;
       }
       context.globalAlpha = 1;
       context.setLineDash([]);
@@ -250,6 +248,21 @@ class WiringPicture {
     this.drawNodes(context);
     go();
     this.point();
+  }
+
+  /** What is drawn, in its order: the weakest edges first, positive and negative ones by turns, none on top of all others. */
+  jobs() {
+    const jobs = [];
+    for (const keys of [["idle"], ["gone"], ...[0, 1, 2, 3].map((size) => ["positive" + size, "negative" + size]), ["born"]]) {
+      const most = Math.max(0, ...keys.map((key) => (this.bins.get(key) || []).length));
+      for (let at = 0; at < most; at += TOGETHER) {
+        for (const key of keys) {
+          const edges = (this.bins.get(key) || []).slice(at, at + TOGETHER);
+          if (edges.length) jobs.push({key, edges});
+        }
+      }
+    }
+    return jobs;
   }
 
   style(context, key, strength, total) {
@@ -311,8 +324,8 @@ class WiringPicture {
       let live = 0;
       for (let n = this.part.first[g]; n < this.part.first[g + 1]; n++) live += this.part.lives(n, this.state);
       const a = MARGIN.along + (this.apart ? g * this.apart : this.along / 2);
-      const letters = Math.max(6, Math.floor((this.upright ? 44 : Math.max(this.apart * step, 50)) / 6.6));
-      const name = group.name.length > letters ? "…" + group.name.slice(1 - letters) : group.name;
+      const letters = Math.max(6, Math.floor((this.upright ? 62 : Math.max(this.apart * step, 50)) / 6.6));
+      const name = group.name.length > letters ? "…" + group.name.slice(1 - letters).replace(/^\./, "") : group.name;
       const many = live === group.nodes ? thousands(live) : thousands(live) + " of " + thousands(group.nodes);
       context.textAlign = this.upright ? "left" : "center";
       if (this.open.has(g)) context.font = "bold 11px system-ui, sans-serif";
@@ -369,7 +382,7 @@ class WiringPicture {
 
   tell() {
     const {part, state} = this, [acting, live, nodes] = part.counts[state], full = part.groups.filter((g) => g.full);
-    const words = [`${thousands(acting)} edges act, ${thousands(live)} of them on a path from the image to the logits, `
+    const words = [`${thousands(acting)} edges act, ${thousands(live)} of them on a path from the ${this.ends.join(" to the ")}, `
       + `between ${thousands(nodes)} of ${thousands(part.nodes)} nodes (fixed edges included).`];
     if (state > 0) words.push(`${thousands(this.born)} came and ${thousands(this.gone)} went since the snapshot before.`);
     if (full.length) words.push(`Every source feeds every node of ${full.map((g) => g.name).join(", ")}: of those edges `
@@ -394,10 +407,10 @@ class WiringPicture {
       b.textContent = head + " "; p.append(b, text); return p; };
     const complete = part.group[first] === 0 && part.group[way.length ? part.target[way.at(-1)] : node] === part.groups.length - 1;
     panel.replaceChildren(
-      line(part.name(node), part.lives(node, state) ? "live" : "dead: on no path from the image to the logits"),
+      line(part.name(node), part.lives(node, state) ? "live" : "dead: on no path from the " + this.ends.join(" to the ")),
       line(`${thousands(given.length)} edges come in:`, list(given, part.source)),
       line(`${thousands(taken.length)} go out:`, list(taken, part.target)),
-      line(complete ? "strongest path from image to logits:" : "as far as its edges lead:", stops.join(" → ")));
+      line(complete ? `strongest path from ${this.ends.join(" to ")}:` : "as far as its edges lead:", stops.join(" → ")));
     this.told = part.name(node);
     panel.dataset.node = this.told;
   }

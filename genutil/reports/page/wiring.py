@@ -150,7 +150,7 @@ def _of_channels(name: str, graph: ChannelGraph) -> _Seen:
     live = np.concatenate([alive.live for alive in graph.liveness])
     groups, found, acting, live_edges = [], [], 0, 0
     for i, level in enumerate(graph.levels):
-        group = Group(level.name, level.channels)
+        group = Group("image" if i == 0 and not name else level.name, level.channels)
         if level.edges is not None:
             columns = np.concatenate([np.arange(first[source], first[source + 1]) for source in level.sources])
             taps = level.edges.weight.reshape(level.edges.count, -1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from genutil.errors import UserError
 from genutil.saved.exports.content import Exported, sentence
 from models.sparse import whole_graph
 from models.sparse.c_program.program import ImageForm, c_program
@@ -12,11 +11,9 @@ def write(what: Exported) -> bytes:
     """The program's text.
 
     Raises:
-        UserError: the network as a whole is no channel graph, or the normalisation of its images is not known.
+        UserError: the network as a whole is no channel graph.
     """
     experiment, normalisation = what.experiment, what.normalisation
-    if normalisation is None and not experiment.standardise:
-        raise UserError(f"The normalisation of the images of {experiment.data} is not known: give --mean and --std.")
     form = ImageForm([], [], True) if normalisation is None else ImageForm(*normalisation)
     size = what.image_size, what.image_size
     about = f"It was trained as {experiment.name or experiment.model} on {experiment.data}."

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from data import SETS
 from data.statistics import Normalisation
 from genutil.config import Experiment
 from genutil.errors import UserError
@@ -39,18 +38,16 @@ class Exported:
 
     @property
     def normalisation(self) -> Normalisation | None:
-        """Of each channel of the images, in 0..1: the checkpoint's, else the data set's; None where neither is known,
-        or where each image is standardised by itself."""
+        """Of each channel of the images, in 0..1: the checkpoint's, else the data set's; None where each image is
+        standardised by itself."""
         experiment = self.experiment
         if experiment.standardise:
             return None
         if experiment.mean is not None and experiment.std is not None:
             return Normalisation(tuple(experiment.mean), tuple(experiment.std))
-        known = SETS[experiment.data].normalisation if experiment.data in SETS else None
-        if known is None or len(known.mean) not in (1, experiment.in_channels):
-            return None
-        times = experiment.in_channels // len(known.mean)
-        return Normalisation(known.mean * times, known.std * times)
+        from data.files import normalisation_of  # imports torchvision
+
+        return normalisation_of(experiment.data, experiment.in_channels)
 
     def described(self) -> dict[str, Any]:
         """What goes with the weights, in types that JSON has."""

@@ -14,7 +14,8 @@ import numpy as np
 
 from genutil.errors import UserError
 from genutil.saved.exports.content import Exported
-from models.protocols import HasNodeGraph
+from models.networks.node_graphs import NodeGraph
+from models.protocols import HasNodeGraphs
 from models.sparse import ChannelGraph, channel_graphs
 from models.sparse.graph import Level, Liveness
 
@@ -35,11 +36,11 @@ Edge = tuple[str, str, Mapping[str, Any]]
 def graphml(what: Exported) -> bytes:
     """GraphML, for `networkx.read_graphml` and Gephi.
 
-    A node is called `<level>.<number in its level>`, behind `<part>/` where only parts of the network are graphs.
-    Its attributes: `label`, `level` (a number, from the image on), `level_name`, `stage`, `channel` (row of the stage's
-    matrix) and `state` (live, constant or dead). Of an edge: `value`, its weight (of a kernel the sum of its taps);
-    `weight`, the magnitude (of a kernel the Euclidean norm), as programs that lay graphs out expect it; and `taps`
-    of a kernel, row by row.
+    A node is called `<level>.<number in its level>`, behind `<part>/` where only parts of the network are graphs, and
+    `<stage>/<number>` in a random stage. Its attributes: `label`, `level` (a number, from the image on), `level_name`,
+    `stage`, `channel` (row of the stage's matrix) and `state` (live, constant or dead). Of an edge: `value`, its weight
+    (of a kernel the sum of its taps); `weight`, the magnitude (of a kernel the Euclidean norm), as programs that lay
+    graphs out expect it; and `taps` of a kernel, row by row.
 
     Raises:
         UserError: the network has no wired part.
@@ -77,14 +78,29 @@ def _data(kind: str, values: Mapping[str, Any]) -> str:
 
 def _graph(what: Exported) -> tuple[Iterator[Node], Iterator[Edge]]:
     """The nodes of a network's channel graphs, or those of its random stages, and the edges that act."""
-    if isinstance(what.network, HasNodeGraph):
-        whole = what.network.node_graph()
-        return iter(whole.nodes(data=True)), iter(whole.edges(data=True))
+    if isinstance(what.network, HasNodeGraphs):
+        stages = what.network.node_graphs()
+        return _stage_nodes(stages), _stage_edges(stages)
     parts = channel_graphs(what.network)
     if not parts:
         raise UserError(f"{what.experiment.model} has no wired part, so that there is no graph of it to export.")
     named = {f"{part}/" if part else "": graph for part, graph in parts.items()}
     return _nodes(named), _edges(named)
+
+
+def _stage_nodes(stages: Mapping[str, NodeGraph]) -> Iterator[Node]:
+    for stage, graph in stages.items():
+        for level, nodes in enumerate(graph.levels):
+            common = {"level": level, "level_name": f"{stage}.{level}", "stage": stage}
+            for node in nodes:
+                yield f"{stage}/{node}", {"label": f"{stage}:{node}", **common, "channel": node, "state": "live"}
+
+
+def _stage_edges(stages: Mapping[str, NodeGraph]) -> Iterator[Edge]:
+    for stage, graph in stages.items():
+        for (source, target), value in zip(graph.edges.tolist(), graph.weight.tolist(), strict=True):
+            if value:
+                yield f"{stage}/{source}", f"{stage}/{target}", {"weight": abs(value), "value": value}
 
 
 def _nodes(parts: Mapping[str, ChannelGraph]) -> Iterator[Node]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,12 @@ class WeightsFile:
     Attributes:
         state: tensors by name, with what wirings keep beside them.
         settings: of the experiment; None where another program wrote the file.
+        class_names: of the network's outputs; none where they are not known.
     """
 
     state: dict[str, Any]
     settings: dict[str, Any] | None
+    class_names: list[str] = field(default_factory=list)
 
 
 def read(path: Path) -> WeightsFile:
@@ -68,7 +70,7 @@ def read(path: Path) -> WeightsFile:
         own = json.loads(described[KEY])
         if own["format"] > FORMAT:
             raise UserError(f"{path} was written by a later version of this program (format {own['format']}).")
-        return WeightsFile(state | own["state"], dict(own["settings"]))
+        return WeightsFile(state | own["state"], dict(own["settings"]), list(own["class_names"]))
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

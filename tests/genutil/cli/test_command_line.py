@@ -207,3 +207,9 @@ def test_a_checkpoint_without_settings_needs_an_app(checkpoint, tmp_path):
         experiment("--resume", str(foreign))
     with pytest.raises(UserError, match=r"absent\.pt"):
         experiment("--resume", str(tmp_path / "absent.pt"))
+
+
+@pytest.mark.parametrize("word", ["app:\udcff", "--name=\udcff", "--data_dir\0"])
+def test_words_that_are_no_text_are_told(word):
+    with pytest.raises(UserError, match="is no text in the encoding of this system"):
+        parse([word])

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 import data
+from data.image_files import MAX_IMAGE_PIXELS
 from genutil.cli import commands, subcommands
 from genutil.errors import UserError
 from genutil.saved import graph_files
@@ -68,7 +69,7 @@ def test_records_of_any_data_set(tmp_path, capsys):
 
 def test_records_under_the_flags_of_the_tensorflow_projects(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(commands.record_writers, "write_labelled", lambda *given: seen.append(given) or 1)
+    monkeypatch.setattr(commands.record_writers, "write_labelled", lambda *given, **_: seen.append(given) or 1)
     monkeypatch.setattr(
         commands.record_writers, "write_imagenet", lambda *given, **others: seen.append((*given, others)) or {}
     )
@@ -80,7 +81,8 @@ def test_records_under_the_flags_of_the_tensorflow_projects(tmp_path, monkeypatc
     assert seen[2] == {"processes": 3}
     assert [str(part) for part in seen[0]] == ["i", "l", "o/test.tfrecord"]
     assert [str(part) for part in seen[1][:2]] == ["r", "s"]
-    assert seen[1][2] == {"train_shards": 1024, "validation_shards": 128, "processes": 3}
+    expected = {"train_shards": 1024, "validation_shards": 128, "processes": 3, "max_pixels": MAX_IMAGE_PIXELS}
+    assert seen[1][2] == expected
 
 
 def test_the_written_graphs_can_be_given_to_a_run(tmp_path):

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import threading
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -91,15 +93,38 @@ def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(tmp_path.iterdir())
 
 
-def test_the_bar_shows_figures_and_time_left_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+class Terminal(StringIO):
+    """Standard error where somebody watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_shows_figures_and_time_left_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
     with progress_bar("epoch 1/3", 10) as bar:
         bar.set_postfix_str("loss 2.3026, top-1 10.00 %, 512 images/s", refresh=False)
         bar.update(4)
         bar.refresh()
-    shown = capsys.readouterr()
-    assert not shown.out
+        shown = sys.stderr.getvalue()
     for part in ("epoch 1/3", "40%", "4/10", "<", "loss 2.3026", "512 images/s"):
-        assert part in shown.err
+        assert part in shown
+
+
+def test_without_a_terminal_progress_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("epoch 1/3", 10, done=2) as bar:
+        for _ in range(8):
+            bar.update()
+            bar.set_postfix_str("loss 2.3026, 512 images/s", refresh=False)
+    shown = capsys.readouterr()
+    assert shown.err == "epoch 1/3: 10/10 in 0:00:00, loss 2.3026, 512 images/s\n"
+    assert not shown.out
+
+
+def test_without_a_terminal_what_is_short_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("evaluating", 10, delay=2) as bar:
+        bar.update()
+    assert not capsys.readouterr().err
 
 
 def test_a_small_picture_shows_every_edge() -> None:

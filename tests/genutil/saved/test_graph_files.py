@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import pickle
+
 import pytest
 
 from genutil.config import Experiment
@@ -65,7 +69,7 @@ def test_mistakes_are_told(tmp_path):
     with pytest.raises(UserError, match="cannot be read: No such file"):
         graph_files.read(tmp_path / "dag_1.txt")
     with pytest.raises(UserError, match=r"must end in \.txt"):
-        graph_files.read(tmp_path / "dag.yaml")
+        graph_files.read(tmp_path / "dag.doc")
     with pytest.raises(UserError, match="from 2 to 7"):
         resolve(experiment(graph_param=[8, 9, 0.5]))
     with pytest.raises(UserError, match="no random stage"):
@@ -106,3 +110,75 @@ def test_pictures_are_of_the_kind_their_name_says(tmp_path):
 def test_settings_that_do_not_fit_are_refused(settings, words):
     with pytest.raises(UserError, match=words):
         experiment(**settings)
+
+
+COUNTED = "4\n5\n0 1\n0 2\n1 2\n1 3\n2 3\n"
+"""As github.com/seungwonpark/RandWireNN writes graphs: the number of nodes, that of edges, the edges."""
+EDGES = ((0, 1), (0, 2), (1, 2), (1, 3), (2, 3))
+
+
+@pytest.mark.parametrize("change", [bytes, gzip.compress, lambda data: b"\xef\xbb\xbf" + data])
+@pytest.mark.parametrize("ending", [".txt", ".TXT", ".edgelist", ".adjlist", ".Edges"])
+@pytest.mark.parametrize("text", [COUNTED, COUNTED.replace("\n", "\r\n"), COUNTED[4:]])
+def test_forms_of_others_are_read(tmp_path, change, ending, text):
+    path = tmp_path / f"graph{ending}"
+    path.write_bytes(change(text.encode()))
+    assert graph_files.read(path).edges == EDGES
+    path.rename(tmp_path / f"graph{ending}.gz")
+    assert graph_files.read(tmp_path / f"graph{ending}.gz").edges == EDGES
+
+
+def test_a_graph_as_the_public_repository_ships_it(tmp_path):
+    edges = [(node, node + step) for node in range(34) for step in (1, 2) if node + step < 34] + [
+        (0, 32),
+        (0, 33),
+        (1, 33),
+    ]
+    (tmp_path / "ws.txt").write_text("34\n68\n" + "".join(f"{u} {v}\n" for u, v in sorted(edges)))
+    graph = graph_files.read(tmp_path / "ws.txt")
+    assert (graph.nodes, len(graph.edges), graph.outputs) == (34, 68, (33,))
+
+
+@pytest.mark.parametrize("text", ["4\n4\n0 1\n0 2\n1 2\n1 3\n2 3\n", "3\n5\n0 1\n0 2\n1 2\n1 3\n2 3\n"])
+def test_counts_that_do_not_fit_are_no_counts(tmp_path, text):
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(UserError, match=r"a\.txt: "):
+        graph_files.read(tmp_path / "a.txt")
+
+
+YAML = "!!python/object:networkx.classes.digraph.DiGraph\n_adj: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.gpickle", b"x", "pickle, which is not read.*networkx.write_adjlist"),
+        ("a.pkl.gz", b"x", "pickle, which is not read"),
+        ("a.yaml", YAML.encode(), "old YAML, which is not read.*networkx.write_adjlist"),
+        ("a.txt", YAML.encode(), "networkx's old YAML, which is not read"),
+        ("a.txt", pickle.dumps({}), "pickle, which is not read"),
+        ("a.txt", gzip.compress(b"0 1")[:-9], "is damaged: its compressed contents"),
+        ("a.txt", b"\x1f\x8bxx", r"a\.txt is damaged: "),
+        ("a.txt", b"900000000\n1\n0 1\n", "disconnected: it has 900000000 nodes and 1 edges"),
+        ("a.txt", b"word " * 10_000, "line 1 holds 'word word"),
+        ("a.txt", b"0 1\n1 " + b"9" * 5000, "line 2 holds"),
+        ("a.txt", "\n".join(f"{n} {(n + 1) % 5000}" for n in range(5000)).encode(), "has a cycle: "),
+        ("a.graphml", b"<a " + b"b" * 9000, "no GraphML"),
+        ("a" * 200 + ".doc", b"0 1", "is no graph file"),
+        ("a" * 200 + ".txt", b"x", "line 1 holds 'x'"),
+        ("a.txt", gzip.compress(bytes((64 << 20) + 1)), "holds more than 64 MiB"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_is_not_read_is_told_in_short(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=words) as caught:
+        graph_files.read(tmp_path / name)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(UserError, match=r"a\.txt is a pipe, not a regular file"):
+        graph_files.read(tmp_path / "a.txt")

@@ -157,7 +157,7 @@ def test_dashes_and_underscores_are_alike(apps):
         (b"- 1\n", "holds no settings"),
         (b"just words\n", "holds no settings"),
         (b"lr: \xff\xfe\n", "is not valid YAML: .*decode"),
-        (b"lr: 2019-99-99\n", "is not valid YAML: month must be in 1..12"),
+        (b"lr: 2019-99-99\n", "states lr: 2019-99-99 .line 1., which YAML reads as a date"),
         (b"lr: " + b"[" * 100_000, "is not valid YAML: "),
     ],
 )

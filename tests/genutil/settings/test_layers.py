@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from genutil.cli.command_line import parse, resolve
+from genutil.config import Experiment
 from genutil.settings.layers import Layer, merge
 
 
@@ -34,3 +36,27 @@ def test_kept_graphs_give_way_to_others():
     assert merge([kept, Layer({"graph_seed": 3})]) == {"graph_model": "ws", "graph_seed": 3}
     own = {"graph_seed": 3, "stage_graphs": ["1 2"]}
     assert merge([kept, Layer(own)]) == {"graph_model": "ws", **own}
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([{"num_steps": 64000}, {"num_epochs": 1}], {"num_epochs": 1}),
+        ([{"num_epochs": 1}, {"num_steps": 64000}], {"num_steps": 64000}),
+        ([{"num_steps": 5, "num_epochs": 1}], {"num_steps": 5, "num_epochs": 1}),
+        ([{"num_steps": 5}, {"num_epochs": 3, "num_steps": 9}], {"num_epochs": 3, "num_steps": 9}),
+        ([{"num_epochs": 3}, {"num_steps": None}], {"num_epochs": 3, "num_steps": None}),
+        ([{"warmup_epochs": 5}, {"warmup_steps": 10}], {"warmup_steps": 10}),
+        ([{"warmup_steps": 10}, {"warmup_epochs": 0.5}], {"warmup_epochs": 0.5}),
+    ],
+)
+def test_of_two_lengths_the_one_stated_last_holds(layers, expected):
+    assert merge([Layer(stated) for stated in layers]) == expected
+
+
+def test_epochs_of_the_command_line_outdo_steps_of_a_base():
+    line = parse(["app:cifar/resnet20_v1", "--num_epochs", "1"])
+    experiment = resolve(line, {})
+    assert (experiment.num_epochs, experiment.num_steps) == (1, None)
+    again = Experiment.from_saved(resolve(parse(["app:cifar/resnet20_v1"]), {}).to_saved(), {"num_epochs": 2})
+    assert (again.num_epochs, again.num_steps) == (2, None)

@@ -83,6 +83,13 @@ def test_fabric_is_made_where_it_is_needed(settings: dict, alone: bool) -> None:
     assert isinstance(make_runtime(Experiment(resume="last.pt", **settings)), OneProcess) == alone
 
 
+@no_gpu
+@pytest.mark.parametrize("settings", [{}, {"evaluate": True, "resume": "last.pt"}, {"devices": 2}])
+def test_decoding_on_a_gpu_needs_one(settings: dict) -> None:
+    with pytest.raises(UserError, match="decode: gpu needs a GPU"):
+        make_runtime(Experiment(decode="gpu", **settings))
+
+
 @pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_NTASKS"])
 def test_fabric_is_made_for_processes_that_were_started_outside(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "1")
@@ -201,6 +208,10 @@ def test_images_that_a_process_leaves_out_do_not_change_the_weight_of_the_others
 
 def test_other_edges_in_another_process_are_told(two: dict) -> None:
     assert two["drift"].startswith("The processes no longer have the same edges after epoch 5 (in layers.1): ")
+
+
+def test_where_one_process_goes_on_all_do(two: dict) -> None:
+    assert two["start"] == ["last.pt", None]
 
 
 def test_a_mistake_in_one_process_ends_the_others_and_is_told_as_such() -> None:

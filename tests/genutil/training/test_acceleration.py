@@ -52,17 +52,16 @@ def test_trains_saves_and_goes_on(tmp_path: Path, settings: dict) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_network_trains_saves_and_goes_on(tmp_path: Path) -> None:
-    """Across compiled and not, in both directions."""
-    settings = {**RESNET, "wiring": "dnw", "prune_rate": 0.8}
-    plain = weights(run(tiny(tmp_path / "plain", **SHORT, **settings))["checkpoint"])
-    compiled = weights(run(tiny(tmp_path / "compiled", **SHORT, **settings, compile=True))["checkpoint"])
-    goes_on = resume(tmp_path / "on", tmp_path / "compiled", **settings)
-    compiled_later = resume(tmp_path / "later", tmp_path / "plain", **settings, compile=True)
-    for found in (compiled, goes_on, compiled_later):
-        assert found.keys() == plain.keys()
-        for name, value in plain.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4, msg=name)
+def test_a_run_goes_on_compiled_and_then_not_again(tmp_path: Path) -> None:
+    wired = {**SHORT, **RESNET, "wiring": "dnw", "prune_rate": 0.8, "lr_scheduler": "constant"}
+    plain = weights(run(tiny(tmp_path / "plain", **{**wired, "num_epochs": 3}))["checkpoint"])
+    first = tmp_path / "plain" / "checkpoints" / "tiny" / "epoch_1.pt"
+    compiled = run(tiny(tmp_path / "compiled", resume=str(first), **wired, compile=True))["checkpoint"]
+    assert checkpoints.read(compiled)["progress"]["epoch"] == 2
+    assert weights(compiled).keys() == plain.keys()
+    last = run(tiny(tmp_path / "last", resume=compiled, **{**wired, "num_epochs": 3}, compile=False))["checkpoint"]
+    for name, value in plain.items():
+        torch.testing.assert_close(weights(last)[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_weights_are_laid_out_with_channels_last() -> None:
@@ -109,6 +108,7 @@ def test_the_optimizer_is_fused_where_asked_for(optimizer: str, settings: dict, 
     [
         ({"fused": True, "optimizer": "rmsprop"}, "no fused kernels for optimizer: rmsprop"),
         ({"fused": True, "precision": "16", "clip_grad_norm": 1.0}, "leave out fused or clip_grad_norm"),
+        ({"precision": "64", "evaluate": True, "resume": "last.pt", "fast_eval": True}, "give precision: 32"),
         ({"precision": "8"}, "precision must be"),
         ({"accumulate": 0}, "accumulate must be"),
         ({"lr_batch_size": 0}, "lr_batch_size must be"),

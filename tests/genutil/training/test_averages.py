@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from genutil.errors import UserError
 from genutil.run import run
@@ -13,7 +14,7 @@ from genutil.saved import checkpoints
 from genutil.training.averages import Average
 from models.wirings.rules import graphs
 from models.wirings.selection import keep_largest
-from tests.genutil.parts import SmallNet, assert_equal, state
+from tests.genutil.parts import SmallNet, assert_equal, saved, state
 from tests.genutil.runs import tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,19 +74,19 @@ def test_a_mask_that_a_rule_keeps_is_that_of_the_network() -> None:
 
 def test_an_average_goes_on_bit_for_bit_and_is_evaluated(tmp_path: Path) -> None:
     whole = run(tiny(tmp_path / "whole", **SHORT))
-    saved = checkpoints.read(whole["checkpoint"])
+    end = checkpoints.read(whole["checkpoint"])
     first = tmp_path / "whole" / "checkpoints" / "tiny" / "epoch_1.pt"
     resumed = run(tiny(tmp_path / "resumed", resume=str(first), **SHORT))
     again = checkpoints.read(resumed["checkpoint"])
     tensors = [
         {name: value for name, value in checkpoint["average"]["network"].items() if isinstance(value, torch.Tensor)}
-        for checkpoint in (saved, again)
+        for checkpoint in (end, again)
     ]
     assert_equal(*tensors)
-    assert saved["average"]["updates"] == again["average"]["updates"] == 4
-    assert any(not torch.equal(value, saved["network"][name]) for name, value in tensors[0].items())
+    assert end["average"]["updates"] == again["average"]["updates"] == 4
+    assert any(not torch.equal(value, end["network"][name]) for name, value in tensors[0].items())
     assert whole["average"] == resumed["average"]
-    record = saved["progress"]["history"][-1]
+    record = end["progress"]["history"][-1]
     assert record["average_loss"] == pytest.approx(whole["average"]["loss"], abs=1e-12)
 
     options = {"resume": whole["checkpoint"], "evaluate": True, "only_batches": 2, "skip_profiling": True}
@@ -104,6 +105,15 @@ def test_a_checkpoint_without_an_average_says_so(tmp_path: Path) -> None:
         "average"
     ]  # it starts where it is first asked for
     assert average is not None
+
+
+@pytest.mark.parametrize("odd", [None, [], {}, {"network": {}}, {"network": [], "updates": 1}], ids=str)
+def test_an_odd_average_is_told(tmp_path: Path, odd: object) -> None:
+    path = saved(tmp_path / "last.pt", Fabric(accelerator="cpu", devices=1))
+    contents = torch.load(path, weights_only=True)
+    torch.save({**contents, "average": odd}, path)
+    with pytest.raises(UserError, match=r"last\.pt is damaged: its average is of no kind that this program writes"):
+        checkpoints.read(path)
 
 
 @pytest.mark.parametrize(

@@ -91,3 +91,18 @@ def test_epoch_len_takes_the_place_of_the_datas_steps() -> None:
 def test_beyond_the_end_the_rate_stays() -> None:
     found = rates(5, 30, lr_scheduler="cosine", lr=1.0, num_epochs=2, epoch_len=3)
     assert found[6:] == [0] * 24
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lr_scheduler": "cosine", "warmup_epochs": 1}, {"lr_scheduler": "constant"}], ids=str
+)
+def test_the_rate_grows_with_the_batch(settings: dict) -> None:
+    own = make_schedule(Experiment(batch_size=256, lr=0.2, num_epochs=3, **settings), 10)
+    scaled = make_schedule(Experiment(batch_size=256, lr=0.1, lr_batch_size=128, num_epochs=3, **settings), 10)
+    assert [scaled.lr(step) for step in range(30)] == pytest.approx([own.lr(step) for step in range(30)])
+
+
+def test_given_rates_grow_with_the_batch() -> None:
+    steps = {"lr_scheduler": "steps", "lr_values": [0.4, 0.1], "lr_boundaries": [2]}
+    schedule = make_schedule(Experiment(batch_size=64, lr_batch_size=128, **steps), 10)
+    assert [schedule.lr(step) for step in range(4)] == pytest.approx([0.2, 0.2, 0.05, 0.05])

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import models
 from genutil.training.wiring_watch import WiringWatch
+from models.wiring_graphs import wiring_graphs
 
 
 class Telling(nn.Module):
@@ -55,4 +56,6 @@ def test_swaps_live_nodes_and_evaluations():
     found = watch.measures(before)
     assert (found["edges_swapped"], found["function_evaluations"]) == (1, 2)
     assert found["live_nodes"] == 20
+    assert found["live_edges"] == len(wiring_graphs(network)[""].edges) > 0
+    assert (found["depth"], found["edge_length"]) == (2, 1.0)
     assert list(watch.pictures()) == ["adjacency/step.graph"]

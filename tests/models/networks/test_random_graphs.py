@@ -73,7 +73,7 @@ def test_stages_have_graphs_of_their_own():
 @pytest.mark.parametrize(
     ("model", "parameters", "words"),
     [
-        ("er", (32, 0.01), "not connected in any of"),
+        ("er", (32, 0.01), "is almost never connected"),
         ("er", (32, 0), "never connected"),
         ("er", (32, 1.5), "from 0 to 1"),
         ("er", (0, 0.2), "The number of nodes"),

@@ -63,10 +63,3 @@ def test_a_node_that_lost_all_its_edges_gives_what_it_gives_for_zeros():
         torch.testing.assert_close(made.plain_form().eval()(images), made(images), rtol=1e-4, atol=1e-5)
         found = compute_planes(whole_graph(made), images[0].numpy())[-1].reshape(-1)
         np.testing.assert_allclose(found, made(images)[0].numpy(), rtol=1e-3, atol=1e-4)
-
-
-def test_the_edges_of_the_node_graph_are_those_that_act():
-    made = network(regime="small", graph_model="complete", graph_param=[5], wiring="dnw", prune_rate=0.6)
-    graph = made.node_graph()
-    assert graph.size() == sum(int(stage.wired.acting().count_nonzero()) for stage in made.stages)
-    assert all(data["weight"] == abs(data["value"]) for _, _, data in graph.edges(data=True))

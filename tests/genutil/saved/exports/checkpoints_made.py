@@ -22,7 +22,7 @@ RANDWIRE = {"model": "randwire", "channel_count": 8}
 KINDS: dict[str, dict[str, Any]] = {
     "static": {"model": "static", "layers": 3, **TINY},
     "discrete_time": {"model": "discrete_time", "layers": 3, **TINY},
-    "continuous_time": {"model": "continuous_time", "solver": "dopri5", **TINY},
+    "continuous_time": {"model": "continuous_time", "solver": "dopri5", "tolerance": 0.5, **TINY},
     "mobilenetv1_like": {"model": "mobilenetv1_like", "wiring": "dnw", "prune_rate": 0.6},
     "wired_resnet": {"model": "resnet", "depth": 8, "wiring": "dnw", "prune_rate": 0.8},
     "resnet": {"model": "resnet", "depth": 8},
@@ -55,7 +55,8 @@ def checkpoint(kind: str, folder: Path) -> Path:
     path = folder / f"{kind}.pt"
     optimizer = torch.optim.SGD(what.network.parameters(), lr=0.1)
     fabric = Fabric(accelerator="cpu", devices=1)
-    checkpoints.write(path, checkpoints.contents(fabric, what.network, optimizer, {}, what.experiment.to_saved()))
+    contents = checkpoints.contents(fabric, what.network, optimizer, {}, what.experiment.to_saved())
+    checkpoints.write(path, contents)
     return path
 
 

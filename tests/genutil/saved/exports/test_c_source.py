@@ -32,10 +32,14 @@ def test_a_network_that_is_no_graph_is_refused(kind: str):
         c_source.write(exported(kind))
 
 
-def test_images_without_a_known_normalisation_are_refused():
+def test_a_folder_of_images_has_the_normalisation_that_training_gives_it():
     what = exported("static")
-    unknown = replace(what, experiment=what.experiment.but(data="leaves"))
-    with pytest.raises(UserError, match="give --mean and --std"):
-        c_source.write(unknown)
+    folder = replace(what, experiment=what.experiment.but(data="leaves"))
+    assert b"0.485f, 0.456f, 0.406f" in c_source.write(folder)
     given = replace(what, experiment=what.experiment.but(data="leaves", mean=[0.5] * 3, std=[0.25] * 3))
-    assert b"leaves" in c_source.write(given)
+    assert b"0.25f, 0.25f, 0.25f" in c_source.write(given)
+
+
+def test_classes_have_their_names():
+    named = replace(exported("static"), class_names=tuple("abcdefghij"))
+    assert b'"a", \\\n    "b"' in c_source.write(named)

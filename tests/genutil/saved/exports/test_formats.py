@@ -20,7 +20,7 @@ def test_the_ending_chooses(tmp_path: Path):
     path = tmp_path / "wiring.edgelist"
     assert formats.export(path, exported("randwire")) == path.stat().st_size
     source, target, weight = path.read_text().splitlines()[0].split()
-    assert source.split(".")[0] == target.split(".")[0]
+    assert source.split("/")[0] == target.split("/")[0] == "stages.0"
     assert 0 < float(weight) < 1.1
 
 

@@ -82,7 +82,7 @@ def test_random_stages_are_graphs_of_their_nodes(kind: str):
         assert len(part) == stage.graph.nodes
         acting = int(torch.count_nonzero(stage.edge_weights()))
         assert part.size() == acting
-        assert {(int(a.split(".")[1]), int(b.split(".")[1])) for a, b in part.edges} <= edges_of(stage)
+        assert {(int(a.split("/")[1]), int(b.split("/")[1])) for a, b in part.edges} <= edges_of(stage)
     assert (
         graph.size() == nx.read_weighted_edgelist(BytesIO(node_graphs.edgelist(what)), create_using=nx.DiGraph).size()
     )

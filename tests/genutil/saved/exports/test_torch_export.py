@@ -12,7 +12,8 @@ from tests.genutil.saved.exports.checkpoints_made import assert_same, exported, 
 
 
 @pytest.mark.parametrize(
-    "kind", ["static", "discrete_time", "mobilenetv1_like", "wired_resnet", "resnet", "randwire_dnw"]
+    "kind",
+    ["static", "wired_resnet", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("resnet", "randwire_dnw"))],
 )
 def test_torch_reads_the_program_and_gives_the_networks_logits(kind: str):
     what = exported(kind)
