@@ -155,12 +155,8 @@ def _check_members(contents: Mapping[str, Any], path: Path) -> None:
         and all(_is_named(group) and isinstance(group.get("params"), list) for group in groups),
         "average": "average" not in contents or _is_average(contents["average"]),
     }
-    average = contents.get("average")
-    if "images" in contents:  # since a later time, as what follows
+    if "images" in contents:  # since a later time
         sound["images"] = _is_named(contents["images"])
-    if "average" in contents:
-        updates = average.get("updates") if isinstance(average, dict) else None
-        sound["average"] = isinstance(updates, int) and updates >= 0 and _is_named(average.get("network"))
     faults = [name for name, good in sound.items() if not good]
     if faults:
         missing = [name for name in faults if name not in contents]
@@ -169,7 +165,12 @@ def _check_members(contents: Mapping[str, Any], path: Path) -> None:
 
 
 def _is_average(value: Any) -> bool:
-    return _is_named(value) and _is_named(value.get("network")) and type(value.get("updates")) is int
+    return (
+        _is_named(value)
+        and _is_named(value.get("network"))
+        and type(value.get("updates")) is int
+        and value["updates"] >= 0
+    )
 
 
 def _is_named(value: Any) -> bool:
