@@ -154,12 +154,13 @@ def _check_members(contents: Mapping[str, Any], path: Path) -> None:
         and isinstance(groups, list)
         and all(_is_named(group) and isinstance(group.get("params"), list) for group in groups),
     }
-    average = contents.get("average")
     if "images" in contents:  # since a later time, as what follows
         sound["images"] = _is_named(contents["images"])
     if "average" in contents:
-        updates = average.get("updates") if isinstance(average, dict) else None
-        sound["average"] = isinstance(updates, int) and updates >= 0 and _is_named(average.get("network"))
+        average = contents["average"]
+        sound["average"] = (
+            _is_named(average) and type(average.get("updates")) is int and _is_named(average.get("network"))
+        )
     faults = [name for name, good in sound.items() if not good]
     if faults:
         missing = [name for name in faults if name not in contents]

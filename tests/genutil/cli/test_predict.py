@@ -123,7 +123,7 @@ def test_any_image_is_read(checkpoint, tmp_path, mode, size, capsys):
         (["{checkpoint}"], "the following arguments are required: files."),
         (["{checkpoint}", "{picture}", "--engine", "warp"], "invalid choice: 'warp'"),
         (["{checkpoint}", "{picture}", "--top", "0"], "at least 1, not 0."),
-        (["{checkpoint}", "{picture}", "--app", "vgg11"], "does not fit the network"),
+        (["{checkpoint}", "{picture}", "--app", "vgg11"], "model is static in"),
         (["{checkpoint}", "{picture}", "--json", "missing/found.json"], "cannot be written"),
     ],
 )
