@@ -160,10 +160,10 @@ def test_a_checkpoint_that_is_no_use_is_told_and_not_touched(queue: Path, capsys
     path.parent.mkdir(parents=True)
     path.write_bytes(b"nothing")
     assert reproduce.main(words(queue, "--only", "quickstart-0")) == 2
-    assert f"quickstart-0 failed: {path} is no checkpoint of this program" in capsys.readouterr().err
+    assert f"quickstart-0 failed: {path} cannot be read as a PyTorch checkpoint" in capsys.readouterr().err
     assert path.read_bytes() == b"nothing"
     assert reproduce.main(words(queue, "--list")) == 0
-    assert f"quickstart-0: {path} is no checkpoint of this program" in capsys.readouterr().out
+    assert f"quickstart-0: {path} cannot be read as a PyTorch checkpoint" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

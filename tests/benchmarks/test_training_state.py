@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_with(places: Places, en
     assert state.fault == f"{places.checkpoints / 'small-0' / 'last.pt'} has lr 0.1, not 0.5."
     (places.checkpoints / "small-0" / "last.pt").write_bytes(b"no checkpoint")
     (state,) = places.states([Run(entry, 0)])
-    assert (state.what, "no checkpoint of this program" in str(state.fault)) == (FAULTY, True)
+    assert (state.what, "cannot be read as a PyTorch checkpoint" in str(state.fault)) == (FAULTY, True)
 
 
 def test_trainings_that_somebody_started_by_hand_are_found(places: Places, entry: Entry, tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_settings_survive_yaml_and_json(dump, settings):
             "lr": st.floats(0, 1e6),
             "tolerance": st.floats(1e-300, 1),
             "seed": st.integers(0, 2**32 - 1),
-            "name": st.text("abc./=-", max_size=8).filter(lambda text: ".." not in text and not text.startswith("/")),
+            "name": st.text("abc/=-", max_size=8).filter(lambda text: not text.startswith("/")),
             "wiring": st.sampled_from(["dnw", "td", "random"]),
             "rho": st.one_of(st.just("gamma"), st.floats(0.01, 1)),
             "gpus": st.lists(st.integers(0, 99), unique=True),
