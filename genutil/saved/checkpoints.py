@@ -155,18 +155,8 @@ def _check_members(contents: Mapping[str, Any], path: Path) -> None:
         and all(_is_named(group) and isinstance(group.get("params"), list) for group in groups),
         "average": "average" not in contents or _is_average(contents["average"]),
     }
-<<<<<<< HEAD
     if "images" in contents:  # since a later time
         sound["images"] = _is_named(contents["images"])
-=======
-    if "images" in contents:  # since a later time, as what follows
-        sound["images"] = _is_named(contents["images"])
-    if "average" in contents:
-        average = contents["average"]
-        sound["average"] = (
-            _is_named(average) and type(average.get("updates")) is int and _is_named(average.get("network"))
-        )
->>>>>>> h/settings
     faults = [name for name, good in sound.items() if not good]
     if faults:
         missing = [name for name in faults if name not in contents]
