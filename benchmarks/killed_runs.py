@@ -139,7 +139,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"metrics": [_timeless(record) for record in read_metrics(log)]}
     for path in sorted((folder / "checkpoints").rglob("*")):
         name = str(path.relative_to(folder))
-        found[name] = _plain(checkpoints.read(path)) if path.suffix == ".pt" else path.is_dir() or path.read_text()
+        found[name] = _plain(checkpoints.read(path)) if path.match("checkpoints/*/*.pt") else path.is_dir()
     return found
 
 
