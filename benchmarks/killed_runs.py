@@ -1,6 +1,6 @@
 """Kills trainings, at random moments and at every write, and compares what they end in with one that nobody kills.
 
-    python benchmarks/killed_runs.py [--random 30] [--writes] [--seed 0] [--json FILE]
+    python benchmarks/killed_runs.py [--random 30] [--writes [N]] [--seed 0] [--json FILE]
 
 Each training is a process that is ended by SIGKILL; the same command (`--resume auto`) then brings it to its end. Its
 weights, metrics, best and epoch files must equal those of the training that nobody killed, bit for bit but for
@@ -139,7 +139,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"metrics": [_timeless(record) for record in read_metrics(log)]}
     for path in sorted((folder / "checkpoints").rglob("*")):
         name = str(path.relative_to(folder))
-        found[name] = _plain(checkpoints.read(path)) if path.suffix == ".pt" else path.is_dir() or path.read_text()
+        found[name] = _plain(checkpoints.read(path)) if path.match("checkpoints/*/*.pt") else path.is_dir()
     return found
 
 
@@ -173,7 +173,7 @@ def trial(folder: Path, expected: dict[str, Any], **fatal: Any) -> dict[str, Any
     return {**fatal, "killed": status == -signal.SIGKILL, "wrong": wrong}
 
 
-def measure(folder: Path, randomly: int, at_writes: bool, seed: int) -> list[dict[str, Any]]:
+def measure(folder: Path, randomly: int, every: int | None, seed: int) -> list[dict[str, Any]]:
     """Every trial, with what was wrong."""
     torch.set_num_threads(1)
     importlib.import_module("genutil.run")  # which the runner imports where it is needed
@@ -185,7 +185,7 @@ def measure(folder: Path, randomly: int, at_writes: bool, seed: int) -> list[dic
         raise SystemExit(f"The training ended with status {status}:\n{(folder / 'whole.txt').read_text()}")
     expected, draw = outcome(folder / "whole"), random.Random(seed)
     trials = [{"fatal_second": draw.uniform(0, seconds)} for _ in range(randomly)]
-    trials += [{"fatal_write": number} for number in range(1, writes + 1)] if at_writes else []
+    trials += [{"fatal_write": number} for number in range(1, writes + 1, every)] if every else []
     found = []
     for number, fatal in enumerate(trials):
         found.append(trial(folder / str(number), expected, **fatal))
@@ -199,7 +199,7 @@ def main(given: Sequence[str] | None = None) -> int:
     """Do what a command line asks for; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--random", type=int, default=30, help="trainings killed at random moments [30]")
-    parser.add_argument("--writes", action="store_true", help="kill one at every write too")
+    parser.add_argument("--writes", type=int, nargs="?", const=1, help="kill one at every write too, or every n-th")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--json", type=Path, help="file for what was found")
     args = parser.parse_args(given)
