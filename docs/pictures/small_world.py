@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.conditions import conditions
 from docs.pictures.wiring import save
 from genutil.build import build_network
 from genutil.config import Experiment
@@ -143,7 +144,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".png"))
     args = parser.parse_args()
     if args.runs:
-        RESULTS.write_text(json.dumps(measure(args.runs), indent=1) + "\n")
+        RESULTS.write_text(json.dumps({"measured": conditions(), **measure(args.runs)}, indent=1) + "\n")
     save(picture(json.loads(RESULTS.read_text())), args.out)
     print(f"written to {args.out}")
 

@@ -121,7 +121,7 @@ def _resume_optimizer(source: Source, optimizer: Optimizer, saved: dict[str, Any
         ) from error
     for weight in weights:
         for name, value in optimizer.state.get(weight, {}).items():
-            if not _fits(value, weight):
+            if not _fits(name, value, weight):
                 raise UserError(f"The optimizer of {source} does not fit: its {name} of a weight has another shape.")
     for group, setting in zip(optimizer.param_groups, settings, strict=True):
         group.update(setting)
@@ -146,11 +146,11 @@ def _updates(source: Source) -> Any:
     return progress.get("epoch") or progress.get("step")
 
 
-def _fits(value: Any, weight: Tensor) -> bool:
-    """Whether an optimizer can have a value for a weight: none yet, a number, or one for each of its entries."""
-    if isinstance(value, Tensor):
-        return value.dim() == 0 or value.shape == weight.shape
-    return value is None or isinstance(value, int | float)
+def _fits(name: str, value: Any, weight: Tensor) -> bool:
+    """Whether an optimizer can have a value for a weight: none, a count of steps, or one for each of its entries."""
+    if name == "step":
+        return isinstance(value, int | float) or (isinstance(value, Tensor) and value.dim() == 0)
+    return value is None or (isinstance(value, Tensor) and value.shape == weight.shape)
 
 
 def _names(keys: set[str]) -> str:

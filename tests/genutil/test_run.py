@@ -327,6 +327,6 @@ def test_mistakes_are_told_before_anything_is_written(
 
 def test_a_foreign_checkpoint_cannot_be_resumed(tmp_path: Path) -> None:
     path = tmp_path / "foreign.pt"
-    torch.save({"model": {}, "last_epoch": 3}, path)
+    torch.save({"model": build_network(tiny(tmp_path)).state_dict(), "last_epoch": 3}, path)
     with pytest.raises(UserError, match=r"--evaluate.*--init_from"):
         run(tiny(tmp_path, resume=str(path)))
