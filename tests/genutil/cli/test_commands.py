@@ -69,36 +69,20 @@ def test_records_of_any_data_set(tmp_path, capsys):
 
 def test_records_under_the_flags_of_the_tensorflow_projects(tmp_path, monkeypatch):
     seen = []
-<<<<<<< HEAD
     monkeypatch.setattr(commands.record_writers, "write_labelled", lambda *given, **_: seen.append(given) or 1)
-=======
-    monkeypatch.setattr(
-        commands.record_writers, "write_labelled", lambda *given, **limit: seen.append((*given, limit)) or 1
-    )
->>>>>>> h/inputs
     monkeypatch.setattr(
         commands.record_writers, "write_imagenet", lambda *given, **others: seen.append((*given, others)) or {}
     )
     words = ["--image_dir", "i", "--label_dir", "l", "--output_dir", "o", "--output_filename", "test.tfrecord"]
-    subcommands.execute("records", [*words, "--max_image_pixels", "99"])
+    subcommands.execute("records", words)
     subcommands.execute("records", ["--raw_data_dir", "r", "--local_scratch_dir", "s", "--processes", "3"])
     monkeypatch.setattr(commands.record_writers, "write_image_set", lambda *given, **others: seen.append(others) or {})
     subcommands.execute("records", ["--data", "digits", "--output_dir", "o", "--shards", "4", "--processes", "3"])
     assert seen[2] == {"processes": 3}
-    assert [str(part) for part in seen[0][:3]] == ["i", "l", "o/test.tfrecord"]
-    assert seen[0][3] == {"max_pixels": 99}
+    assert [str(part) for part in seen[0]] == ["i", "l", "o/test.tfrecord"]
     assert [str(part) for part in seen[1][:2]] == ["r", "s"]
-<<<<<<< HEAD
     expected = {"train_shards": 1024, "validation_shards": 128, "processes": 3, "max_pixels": MAX_IMAGE_PIXELS}
     assert seen[1][2] == expected
-=======
-    assert seen[1][2] == {
-        "train_shards": 1024,
-        "validation_shards": 128,
-        "processes": 3,
-        "max_pixels": MAX_IMAGE_PIXELS,
-    }
->>>>>>> h/inputs
 
 
 def test_the_written_graphs_can_be_given_to_a_run(tmp_path):
