@@ -54,7 +54,7 @@ def test_every_difference_is_found() -> None:
 
 @pytest.mark.slow
 def test_trainings_killed_at_random_and_at_writes_end_alike(tmp_path: Path) -> None:
-    words = ["benchmarks/killed_runs.py", "--random", "10", "--writes", "5", "--json", str(tmp_path / "found.json")]
+    words = ["benchmarks/killed_runs.py", "--random", "5", "--writes", "10", "--json", str(tmp_path / "found.json")]
     done = subprocess.run(
         [sys.executable, *words], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=1200
     )
@@ -62,6 +62,6 @@ def test_trainings_killed_at_random_and_at_writes_end_alike(tmp_path: Path) -> N
     trials = json.loads((tmp_path / "found.json").read_text())["trials"]
     assert not [trial for trial in trials if trial["wrong"]]
     at_writes = [trial for trial in trials if "fatal_write" in trial]
-    assert len(trials) - len(at_writes) == 10
-    assert len(at_writes) >= 20
+    assert len(trials) - len(at_writes) == 5
+    assert len(at_writes) >= 10
     assert all(trial["killed"] for trial in at_writes)
