@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor
+from torchvision.io import write_png
 
 from genutil.config import Experiment
 from genutil.saved import checkpoints
@@ -53,6 +55,19 @@ def command(folder: Path, **settings: Any) -> list[str]:
     places = {"save_dir": folder / "checkpoints", "log_dir": folder / "runs", "gpus": "[]"}
     words = [str(word) for key, value in {**places, **settings}.items() for word in (f"--{key}", value)]
     return [sys.executable, str(ROOT / "runner.py"), f"app:{app}", *words]
+
+
+def noise_folders(folder: Path, classes: int, train: int, test: int) -> None:
+    """Grey images of 20x20 random pixels in class folders, brighter with the number of the class."""
+    generator = torch.Generator().manual_seed(0)
+    for split, count in (("train", train), ("val", test)):
+        for label in range(classes):
+            place = folder / split / str(label)
+            place.mkdir(parents=True)
+            for number in range(count):
+                darkest = 256 // classes * label
+                noise = torch.randint(darkest, 256, (1, 20, 20), dtype=torch.uint8, generator=generator)
+                write_png(noise, str(place / f"{number}.png"))
 
 
 def environment() -> dict[str, str]:

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torchvision.io import write_png
 
 import runner
 from genutil.run import run
 from genutil.saved import checkpoints
 from genutil.training.loop import Training
 from tests.genutil.parts import assert_equal
-from tests.genutil.runs import command, environment, tiny, wait_for, weights
+from tests.genutil.runs import command, environment, noise_folders, tiny, wait_for, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -131,14 +129,7 @@ def start(words: list[str], **options: Any) -> subprocess.Popen:
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with images in ten class folders."""
     folder = tmp_path_factory.mktemp("data")
-    generator = torch.Generator().manual_seed(0)
-    for split, count in (("train", 8), ("val", 2)):
-        for label in range(10):
-            place = folder / "shapes" / split / str(label)
-            place.mkdir(parents=True)
-            for number in range(count):
-                noise = torch.randint(25 * label, 256, (1, 20, 20), dtype=torch.uint8, generator=generator)
-                write_png(noise, str(place / f"{number}.png"))
+    noise_folders(folder / "shapes", classes=10, train=8, test=2)
     return folder
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torchvision.io import write_png
 
 from data import record_writers
 from genutil.config import Experiment
@@ -16,7 +14,7 @@ from genutil.run import run
 from genutil.saved import checkpoints
 from genutil.training.loop import Training
 from tests.genutil.parts import assert_equal, make_training, recipe, state
-from tests.genutil.runs import tiny, weights
+from tests.genutil.runs import noise_folders, tiny, weights
 from tests.genutil.training.test_keeper import KilledError
 from tests.genutil.training.test_loop import resumed
 
@@ -33,14 +31,7 @@ STEPS = 6
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with 60 images in three class folders, and the same as records."""
     folder = tmp_path_factory.mktemp("data")
-    generator = torch.Generator().manual_seed(0)
-    for split, count in (("train", 20), ("val", 4)):
-        for label in range(3):
-            place = folder / "shapes" / split / str(label)
-            place.mkdir(parents=True)
-            for number in range(count):
-                noise = torch.randint(60 * label, 256, (1, 20, 20), dtype=torch.uint8, generator=generator)
-                write_png(noise, str(place / f"{number}.png"))
+    noise_folders(folder / "shapes", classes=3, train=20, test=4)
     record_writers.write_image_folders(folder / "shapes", folder / "shards", 2, processes=1)
     return folder
 
