@@ -13,7 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from models.native import training
 from models.native.buffers import BUFFERS
 from models.native.products import product_over_planes
-from models.native.tape import Planes, Tape
+from models.native.tape import Planes, Tape, Window, window_size, within
 from models.native.training import Edges, NodeSpec, NormKind, Term
 
 Norm = nn.BatchNorm2d | nn.InstanceNorm2d
@@ -21,11 +21,12 @@ Norm = nn.BatchNorm2d | nn.InstanceNorm2d
 
 @dataclass
 class _Sum:
-    """Sums of sources `first` on over edges, to planes of nodes."""
+    """Sums of sources `first` on over edges, to planes of nodes; of a window of the sources, where there is one."""
 
     nodes: Planes
     edges: Edges
     first: int
+    window: Window | None = None
 
     @property
     def stop(self) -> int:
@@ -72,36 +73,37 @@ class Sources:
 
         self.tape.note(back)
 
-    def sum(self, weight: Tensor, first: int = 0, onto: Planes | None = None) -> Planes:
+    def sum(
+        self, weight: Tensor, first: int = 0, onto: Planes | None = None, window: Window | None = None
+    ) -> Planes:
         """Planes of nodes: sums over the nonzero entries of `weight` [nodes, sources from `first` on].
 
         Args:
             weight: of the edges.
             first: the source that its first column is of.
             onto: planes of the nodes that the sums are added to, which stay as they are.
+            window: of the sources, that the planes of the nodes are alone of; all where None.
         """
-        tape, positions = self.tape, self.planes.positions
-        count = weight.shape[1]
+        tape, count = self.tape, weight.shape[1]
         edges = _edges_of(weight)
-        nodes = Planes.empty(tape, self.planes.size, len(weight))
-        sources = self.planes.rows[first : first + count]
+        sources = self._within(slice(first, first + count), window)
+        positions = sources.positions
+        nodes = Planes.empty(tape, sources.size, len(weight))
         if onto is not None:
             nodes.numbers.copy_(onto.numbers)
-        training.sum_over_edges([Term(edges.to_nodes, sources)], nodes.rows, positions, accumulate=onto is not None)
+        terms = [Term(edges.to_nodes, sources.rows)]
+        training.sum_over_edges(terms, nodes.rows, positions, accumulate=onto is not None)
         if onto is None:
             nodes.still = edges.to_nodes.unreached
         place = tape.input(weight)
-        self._sums.append(_Sum(nodes, edges, first))
+        self._sums.append(_Sum(nodes, edges, first, window))
 
         def back() -> None:
             if nodes.gradient is None:
                 return
             if place is not None:
                 tape.gradients[place] = product_over_planes(
-                    nodes.gradient[:, :positions],
-                    sources[:, :positions],
-                    tape.batch,
-                    self._still[first : first + count],
+                    nodes.gradient[:, :positions], sources.numbers, tape.batch, self._still[first : first + count]
                 )
             if onto is not None:
                 rows, filled = onto.take_gradient()
@@ -111,23 +113,38 @@ class Sources:
         tape.note(back)
         return nodes
 
+    def _within(self, sources: slice, window: Window | None) -> Planes:
+        """The planes of some sources, or what lies within a window of them."""
+        planes = self.planes.part(sources)
+        if window is None:
+            return planes
+        copies = Planes.empty(self.tape, window_size(window), planes.channels)
+        within(copies.rows, copies).copy_(within(planes.rows, planes, window))
+        return copies
+
     def _gather(self, gradient: Tensor, first: int) -> None:
         """The gradient of the sources from `first` on, as many as there are rows, from the sums that they are in."""
-        last, positions = first + len(gradient), self.planes.positions
+        last = first + len(gradient)
         reached = [
-            (Term(sum_.edges.to_sources, sum_.nodes.gradient, max(first - sum_.first, 0)), sum_.first, sum_.stop)
+            (Term(sum_.edges.to_sources, sum_.nodes.gradient, max(first - sum_.first, 0)), sum_)
             for sum_ in self._sums
             if sum_.nodes.gradient is not None and sum_.first < last and first < sum_.stop
         ]
-        whole = [term for term, start, stop in reached if start <= first and last <= stop]
+        whole = [term for term, sum_ in reached if sum_.window is None and sum_.first <= first and last <= sum_.stop]
         if whole:
-            training.sum_over_edges(whole, gradient, positions)
+            training.sum_over_edges(whole, gradient, self.planes.positions)
         else:
             gradient.zero_()
-        for term, start, stop in reached:
-            if start > first or stop < last:
-                part = gradient[max(start - first, 0) : stop - first]
-                training.sum_over_edges([term], part, positions, accumulate=True)
+        for term, sum_ in reached:
+            if any(term is other for other in whole):
+                continue
+            part = gradient[max(sum_.first - first, 0) : sum_.stop - first]
+            if sum_.window is None:
+                training.sum_over_edges([term], part, self.planes.positions, accumulate=True)
+            else:
+                summed = Planes.empty(self.tape, sum_.nodes.size, len(part))
+                training.sum_over_edges([term], summed.rows, summed.positions)
+                within(part, self.planes, sum_.window).add_(within(summed.rows, summed))
 
 
 _known_edges: MutableMapping[Tensor, tuple[int, Edges]] = WeakIdKeyDictionary()
@@ -155,11 +172,7 @@ def normalized(planes: Planes, norm: Norm, channels: slice = slice(None), relu: 
     """
     tape = planes.tape
     node = _Node(planes, norm, norm.weight[channels], norm.bias[channels], None, relu=relu)
-    if tape.dense:
-        result = Planes(tape, planes.size, torch.empty(planes.channels, planes.positions, dtype=tape.dtype))
-    else:
-        result = Planes.empty(tape, planes.size, planes.channels)
-    result.shared = False
+    result = Planes.to_leave(tape, planes.size, planes.channels)
     node.forward(result.rows)
 
     def back() -> None:

@@ -18,6 +18,8 @@ from models.native import training
 from models.native.buffers import BUFFERS, Buffer
 
 Back = Callable[[], None]
+Window = tuple[int, int, int, int]
+"""First and end row, first and end column."""
 
 
 class Tape:
@@ -91,6 +93,16 @@ class Planes:
         buffer = BUFFERS.take(channels, tape.batch * size[0] * size[1], tape.dtype)
         return cls(tape, size, buffer.rows, buffer)
 
+    @classmethod
+    def to_leave(cls, tape: Tape, size: tuple[int, int], channels: int) -> Planes:
+        """Planes that are still to be filled and may leave; no way back reads them."""
+        if tape.dense:
+            planes = cls(tape, size, torch.empty(channels, tape.batch * size[0] * size[1], dtype=tape.dtype))
+        else:
+            planes = cls.empty(tape, size, channels)
+        planes.shared = False
+        return planes
+
     @property
     def channels(self) -> int:
         return len(self.rows)
@@ -111,6 +123,22 @@ class Planes:
             return self
         planes = Planes(self.tape, self.size, self.rows[channels], self._buffer)
         planes._whole = self, channels
+        return planes
+
+    def window(self, window: Window) -> Planes:
+        """A copy of what lies within a window."""
+        planes = Planes.to_leave(self.tape, window_size(window), self.channels)
+        within(planes.rows, planes).copy_(within(self.rows, self, window))
+
+        def back() -> None:
+            if planes.gradient is None:
+                return
+            rows, filled = self.take_gradient()
+            if not filled:
+                rows.zero_()
+            within(rows, self, window).add_(within(planes.gradient, planes))
+
+        self.tape.note(back)
         return planes
 
     def take_gradient(self) -> tuple[Tensor, bool]:
@@ -135,6 +163,21 @@ class Planes:
         """Let go of the memory where no way back reads it; the gradient may still come."""
         if not self.shared:
             self.rows, self._buffer = torch.empty_like(self.rows, device="meta"), None
+
+
+def window_size(window: Window) -> tuple[int, int]:
+    """Height and width of a window."""
+    top, bottom, left, right = window
+    return bottom - top, right - left
+
+
+def within(rows: Tensor, planes: Planes, window: Window | None = None) -> Tensor:
+    """Rows that lie as those of planes, or a window of them, in the same memory: [channels, height, width, images]."""
+    places = rows[:, : planes.positions].unflatten(1, (*planes.size, planes.tape.batch))
+    if window is None:
+        return places
+    top, bottom, left, right = window
+    return places[:, top:bottom, left:right]
 
 
 def rows_of(images: Tensor) -> Tensor:

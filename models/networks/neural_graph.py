@@ -16,10 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.native.tape import Window
 from models.networks.planes import (
     UNCHANGED,
     AnyPlanes,
     axes_in_memory,
+    cut,
     enter,
     enter_first,
     leave,
@@ -27,6 +29,7 @@ from models.networks.planes import (
     normalized,
     part,
     width,
+    within,
 )
 from models.networks.solvers import SOLVERS
 from models.signatures import extended
@@ -129,7 +132,10 @@ class _TinyClassifier(nn.Module):
 
     def read_out(self, state: Tensor) -> Tensor:
         """Logits [batch, classes] of a final state whose last channels are the features."""
-        features = state[:, -self.feature_dim :, self._centre, self._centre]
+        return self.classify(cut(state[:, -self.feature_dim :], self.window))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits [batch, classes] of the features within the window."""
         return self.fc(features.mean(dim=(2, 3)))
 
     def stem_graph(self) -> ChannelGraph:
@@ -142,8 +148,8 @@ class _TinyClassifier(nn.Module):
         return ChannelGraph((input_level(level.incoming.columns), level, state), flat=False)
 
     @property
-    def window(self) -> tuple[int, int, int, int]:
-        """First and end row, first and end column of the state that the features are the mean of."""
+    def window(self) -> Window:
+        """Of the state, that the features are the mean of."""
         return self._centre.start, self._centre.stop, self._centre.start, self._centre.stop
 
 
@@ -168,8 +174,11 @@ class StaticNeuralGraph(_TinyClassifier):
         stem_is_fed = features.start < self.downsample_dim
         state = enter(self.start(images) if stem_is_fed else self.downsample(images), self)
 
-        def summed(weights: Sequence[Tensor], rows: slice) -> AnyPlanes:
-            return sources.sum(self._ending_in(rows, weights), onto=part(state, rows) if stem_is_fed else None)
+        def summed(weights: Sequence[Tensor], rows: slice, window: Window | None = None) -> AnyPlanes:
+            onto = part(state, rows) if stem_is_fed else None
+            if onto is not None and window is not None:
+                onto = within(onto, window)
+            return sources.sum(self._ending_in(rows, weights), onto=onto, window=window)
 
         sources = make_sources(state, self.dim, edges)
         planes, rows = state, slice(0, self.downsample_dim)
@@ -180,8 +189,9 @@ class StaticNeuralGraph(_TinyClassifier):
             sources.grow(part(planes, slice(0, stop - start)), self.norm[i], self.conv, slice(start, stop))
         if rows.start <= features.start and rows.stop == self.dim:  # the last block feeds features that it holds
             held = part(planes, slice(features.start - rows.start, None))
-            return self.read_out(leave(sources.sum(edges[-1], first=self.bounds[-2], onto=held)))
-        return self.read_out(leave(summed(edges, features)))
+            held = within(held, self.window)
+            return self.classify(leave(sources.sum(edges[-1], self.bounds[-2], held, self.window)))
+        return self.classify(leave(summed(edges, features, self.window)))
 
     def _ending_in(self, rows: slice, weights: Sequence[Tensor]) -> Tensor:
         """The weights [rows, sources] of the edges from the first blocks that end in these channels."""
@@ -280,7 +290,7 @@ class DiscreteTimeNeuralGraph(_TinyClassifier):
             sources.grow(planes, norm, step.conv, None if count == self.dim else slice(count))
             ending = weight if i + 1 < self.layers else weight[read]
             planes, norm = sources.sum(ending if count == self.dim else ending[:, :count]), step.norm
-        return self.read_out(leave(normalized(planes, step.norm, read)))
+        return self.classify(leave(within(normalized(planes, step.norm, read), self.window)))
 
     def channel_graphs(self) -> dict[str, ChannelGraph]:
         """One graph from the image to the logits: the same edges again and again, the last time only those that end in

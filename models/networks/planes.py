@@ -23,7 +23,7 @@ from models.native import nodes as native
 from models.native import tape
 from models.native.library import NoCompilerError
 from models.native.nodes import Norm
-from models.native.tape import Planes
+from models.native.tape import Planes, Window
 from models.native.training import load_kernel
 from models.networks.edge_sums import DenseSums, EdgeSums, SparseSums, sparse_sums_pay
 
@@ -107,6 +107,17 @@ def part(planes: AnyPlanes, channels: slice) -> AnyPlanes:
     return planes.part(channels) if isinstance(planes, Planes) else planes[:, channels]
 
 
+def within(planes: AnyPlanes, window: Window) -> AnyPlanes:
+    """What lies within a window of planes."""
+    return planes.window(window) if isinstance(planes, Planes) else cut(planes, window)
+
+
+def cut(images: Tensor, window: Window) -> Tensor:
+    """What lies within a window of images [batch, channels, height, width]."""
+    top, bottom, left, right = window
+    return images[:, :, top:bottom, left:right]
+
+
 class Sources(Protocol):
     """The planes that the edges of one graph start from."""
 
@@ -120,13 +131,16 @@ class Sources(Protocol):
             channels: of the convolution; all where None.
         """
 
-    def sum(self, weight: Tensor, first: int = 0, onto: AnyPlanes | None = None) -> AnyPlanes:
+    def sum(
+        self, weight: Tensor, first: int = 0, onto: AnyPlanes | None = None, window: Window | None = None
+    ) -> AnyPlanes:
         """Planes of nodes: sums over the nonzero entries of `weight` [nodes, sources from `first` on].
 
         Args:
             weight: of the edges.
             first: the source that its first column is of.
             onto: planes of the nodes that the sums are added to, which stay as they are.
+            window: of the sources, that the planes of the nodes are alone of; all where None.
         """
 
 
@@ -154,9 +168,11 @@ class _NativeSources:
         kernel = conv.weight if channels is None else conv.weight[channels]
         self._sources.grow(planes, cast("Norm | None", norm), kernel, conv.stride[0])
 
-    def sum(self, weight: Tensor, first: int = 0, onto: AnyPlanes | None = None) -> AnyPlanes:
+    def sum(
+        self, weight: Tensor, first: int = 0, onto: AnyPlanes | None = None, window: Window | None = None
+    ) -> AnyPlanes:
         assert not isinstance(onto, Tensor)
-        return self._sources.sum(weight, first, onto)
+        return self._sources.sum(weight, first, onto, window)
 
 
 class _TorchSources:
@@ -177,10 +193,14 @@ class _TorchSources:
         else:
             self._sums.append(spread)
 
-    def sum(self, weight: Tensor, first: int = 0, onto: AnyPlanes | None = None) -> AnyPlanes:
+    def sum(
+        self, weight: Tensor, first: int = 0, onto: AnyPlanes | None = None, window: Window | None = None
+    ) -> AnyPlanes:
         assert self._sums is not None
         assert not isinstance(onto, Planes)
         planes = self._sums.sum(weight, first)
+        if window is not None:
+            planes = cut(planes, window)
         return planes if onto is None else onto + planes
 
 
