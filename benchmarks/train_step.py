@@ -3,8 +3,8 @@
     python benchmarks/train_step.py [--rows static ...] [--threads 2] [--repeats 7] [--growth] [--json FILE]
 
 Plainly means benchmarks/plain_networks.py. Both networks take the same steps in turn in one process, and so does ours
-with `matmul_precision: medium`. Before that, loss and gradients are compared in float64, and the memory that a step
-takes is measured in a process each.
+with `matmul_precision: medium`; ours are updated by the fused kernel, as in a training. Before that, loss and gradients
+are compared in float64, and the memory that a step takes is measured in a process each.
 """
 
 from __future__ import annotations
@@ -101,13 +101,15 @@ ROWS = {
 class Stepper:
     """Training steps of one network on the same images."""
 
-    def __init__(self, network: nn.Module, row: Row, batch: int, precision: str = "highest") -> None:
+    def __init__(
+        self, network: nn.Module, row: Row, batch: int, precision: str = "highest", fused: bool | None = None
+    ) -> None:
         torch.manual_seed(1)
         self.precision = precision
         self.network = network
         self.images = torch.randn(batch, 3, row.image_size, row.image_size)
         self.labels = torch.randint(row.classes, (batch,))
-        self.optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=1e-4)
+        self.optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=1e-4, fused=fused)
 
     def step(self) -> float:
         """Seconds of one step."""
@@ -167,7 +169,7 @@ def step_memory(name: str, form: str, threads: int) -> float:
     """MiB that a step takes at most beside the network, its optimizer's state and its images. Needs Linux."""
     torch.set_num_threads(threads)
     row = ROWS[name]
-    stepper = Stepper(networks(row)[form], row, row.batch)
+    stepper = Stepper(networks(row)[form], row, row.batch, fused=form != "plain")
     images, labels = stepper.images, stepper.labels
     stepper.images, stepper.labels = images[:2], labels[:2]
     stepper.step()
@@ -191,8 +193,12 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
     gap = difference(row)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         memory = {form: pool.apply(step_memory, (name, form, threads)) for form in ("ours", "plain")}
-    steppers = {form: Stepper(network, row, row.batch) for form, network in networks(row).items()}
-    steppers["medium"] = Stepper(networks(row)["ours"], row, row.batch, "medium")
+    made = networks(row)
+    steppers = {
+        "ours": Stepper(made["ours"], row, row.batch, fused=True),
+        "plain": Stepper(made["plain"], row, row.batch),
+        "medium": Stepper(networks(row)["ours"], row, row.batch, "medium", fused=True),
+    }
     seconds: dict[str, list[float]] = {form: [] for form in steppers}
     chosen = []
     for turn in range(repeats + 1):

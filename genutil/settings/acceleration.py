@@ -17,5 +17,5 @@ class Acceleration(Section):
     )
     compile: bool = Field(False, description="torch.compile the network for training")
     fused: bool | Literal["auto"] = Field(
-        "auto", description="the optimiser's fused kernels; auto: on GPUs, where there are such"
+        "auto", description="the optimiser's fused kernels; auto: on GPUs and CPUs, where there are such"
     )

@@ -67,13 +67,13 @@ def make_optimizer(experiment: Experiment, network: nn.Module) -> Optimizer:
 
 
 def _is_fused(experiment: Experiment, device: torch.device) -> bool | None:
-    """Whether the update is one kernel: as asked for, else on GPUs; None leaves torch its choice, as on the CPU.
+    """Whether the update is one kernel: as asked for, else on GPUs and CPUs; None leaves it to torch, as elsewhere.
 
     Fused kernels undo float16's scale of the loss themselves, so that the gradient cannot be clipped before.
     """
     if experiment.fused != "auto":
         return experiment.fused
-    return True if device.type == "cuda" and not _scales_and_clips(experiment) else None
+    return True if device.type in ("cuda", "cpu") and not _scales_and_clips(experiment) else None
 
 
 def _scales_and_clips(experiment: Experiment) -> bool:

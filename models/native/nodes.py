@@ -12,7 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from models.native import training
 from models.native.buffers import BUFFERS
-from models.native.products import product_over_planes
+from models.native.products import product_over_planes, rounding_pays
 from models.native.tape import Planes, Tape, Window, window_size, within
 from models.native.training import Edges, NodeSpec, NormKind, Term
 
@@ -48,6 +48,7 @@ class Sources:
         self.filled = 0
         self._still = torch.zeros(columns, dtype=torch.bool)
         self._sums: list[_Sum] = []
+        self._rounded: Tensor | None = None
 
     def grow(self, planes: Planes, norm: Norm | None, kernel: Tensor, stride: int = 1) -> None:
         """Add nodes: norm, ReLU and depthwise convolution of planes.
@@ -73,9 +74,7 @@ class Sources:
 
         self.tape.note(back)
 
-    def sum(
-        self, weight: Tensor, first: int = 0, onto: Planes | None = None, window: Window | None = None
-    ) -> Planes:
+    def sum(self, weight: Tensor, first: int = 0, onto: Planes | None = None, window: Window | None = None) -> Planes:
         """Planes of nodes: sums over the nonzero entries of `weight` [nodes, sources from `first` on].
 
         Args:
@@ -103,7 +102,11 @@ class Sources:
                 return
             if place is not None:
                 tape.gradients[place] = product_over_planes(
-                    nodes.gradient[:, :positions], sources.numbers, tape.batch, self._still[first : first + count]
+                    nodes.gradient[:, :positions],
+                    sources.numbers,
+                    tape.batch,
+                    self._still[first : first + count],
+                    self._in_bfloat16(first, sources, window) if rounding_pays(tape.dtype) else None,
                 )
             if onto is not None:
                 rows, filled = onto.take_gradient()
@@ -121,6 +124,14 @@ class Sources:
         copies = Planes.empty(self.tape, window_size(window), planes.channels)
         within(copies.rows, copies).copy_(within(planes.rows, planes, window))
         return copies
+
+    def _in_bfloat16(self, first: int, sources: Planes, window: Window | None) -> Tensor:
+        """The numbers of some sources in bfloat16, from one copy of all sources unless it is of a window alone."""
+        if window is not None:
+            return sources.numbers.to(torch.bfloat16)
+        if self._rounded is None:
+            self._rounded = self.planes.numbers.to(torch.bfloat16)
+        return self._rounded[first : first + sources.channels]
 
     def _gather(self, gradient: Tensor, first: int) -> None:
         """The gradient of the sources from `first` on, as many as there are rows, from the sums that they are in."""

@@ -7,6 +7,8 @@ half of the nodes of the published MobileNet-like network with 22.5 % of the edg
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,24 @@ COPIED_BYTES = 1 << 22
 """Of rows that are copied at a time, for the copies to be read from a cache."""
 
 
-def product_over_planes(gradient: Tensor, sources: Tensor, images: int, still: Tensor | None = None) -> Tensor:
+def rounding_pays(dtype: torch.dtype) -> bool:
+    """Whether products are to be in bfloat16, as `torch.set_float32_matmul_precision("medium")` allows.
+
+    That is so on processors that multiply vectors of bfloat16, on which torch leaves products of float32 as they are.
+    On those that multiply tiles (AMX) it rounds float32 itself.
+    """
+    medium = torch.get_float32_matmul_precision() == "medium"
+    return dtype == torch.float32 and medium and _multiplies_vectors()
+
+
+@cache
+def _multiplies_vectors() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
+
+
+def product_over_planes(
+    gradient: Tensor, sources: Tensor, images: int, still: Tensor | None = None, rounded: Tensor | None = None
+) -> Tensor:
     """The sum over positions of each node's gradient times each source.
 
     Args:
@@ -26,6 +45,7 @@ def product_over_planes(gradient: Tensor, sources: Tensor, images: int, still: T
         sources: [sources, positions], likewise.
         images: of a place; neighbours in memory.
         still: [sources], bool: rows that are the same for every image; none are unless given.
+        rounded: the sources in bfloat16, where the product is to be made of such numbers; it sums in float32.
 
     Returns:
         [nodes, sources].
@@ -34,9 +54,26 @@ def product_over_planes(gradient: Tensor, sources: Tensor, images: int, still: T
     moving = torch.ones(len(sources), dtype=torch.bool) if still is None else ~still
     left = int(live.sum()) * int(moving.sum())
     if left > WORTH_COPYING * live.numel() * moving.numel():
+        if rounded is not None:
+            return (gradient.to(torch.bfloat16) @ rounded.t()).to(gradient.dtype)
         return gradient @ sources.t()
     rows, columns, fixed = (mask.nonzero().flatten() for mask in (live, moving, ~moving))
+    if rounded is not None:
+        return _rounded_product_of_rows(gradient, rows, sources, columns, fixed, images, rounded)
     return _product_of_rows(gradient, rows, sources, columns, fixed, images)
+
+
+def _rounded_product_of_rows(
+    gradient: Tensor, rows: Tensor, sources: Tensor, moving: Tensor, fixed: Tensor, images: int, rounded: Tensor
+) -> Tensor:
+    """As `_product_of_rows`, of numbers in bfloat16; those with sources that are the same for every image are exact."""
+    given, summed = copy_rows(gradient, rows, images)
+    of_moving = given.to(torch.bfloat16) @ rounded.index_select(0, moving).t()
+    of_fixed = summed @ sources[:, ::images].index_select(0, fixed).t()
+    result = gradient.new_zeros(len(gradient), len(sources))
+    place(of_moving.to(gradient.dtype), result, rows, moving)
+    place(of_fixed, result, rows, fixed)
+    return result
 
 
 def _product_of_rows(

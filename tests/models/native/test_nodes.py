@@ -98,6 +98,36 @@ def test_sums_onto_a_part_of_other_planes():
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("batch", [1, 3, 130])
+@pytest.mark.parametrize("also_whole", [True, False])
+@pytest.mark.parametrize("dense", [True, False])
+def test_sums_within_a_window(dense, also_whole, batch):
+    torch.manual_seed(0)
+    window = (1, 3, 2, 5)
+    images = torch.randn(batch, CHANNELS, 4, 6, dtype=torch.float64)
+    if dense:
+        images = images.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
+    images.requires_grad_()
+    kernel = torch.randn(CHANNELS, 1, 3, 3, dtype=torch.float64, requires_grad=True)
+    weights = [torch.randn(rows, columns, dtype=torch.float64) for rows, columns in ((CHANNELS, CHANNELS), (3, 4))]
+    weights[1][torch.rand(3, 4) < 0.4] = 0
+    weights = [weight.requires_grad_() for weight in weights]
+
+    planes = enter(images)
+    sources = Sources(planes.tape, (4, 6), CHANNELS)
+    sources.grow(planes, None, kernel)
+    onto = sources.sum(weights[0]).part(slice(0, 3)) if also_whole else planes.part(slice(0, 3))
+    found = leave(sources.sum(weights[1], 1, onto.window(window), window).window((0, 2, 0, 3)))
+
+    spread = F.conv2d(F.relu(images), kernel, padding=1, groups=CHANNELS)
+    whole = F.conv2d(spread, weights[0][:, :, None, None])[:, :3] if also_whole else images[:, :3]
+    expected = (whole + F.conv2d(spread[:, 1:], weights[1][:, :, None, None]))[:, :, 1:3, 2:5]
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+    inputs = (images, kernel, *weights[0 if also_whole else 1 :])
+    for one, other in zip(gradients(found, *inputs), gradients(expected, *inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10 * max(1.0, float(other.abs().max())))
+
+
 def test_sources_that_nobody_sums_get_no_gradient():
     images = torch.ones(2, CHANNELS, 3, 3, dtype=torch.float64, requires_grad=True)
     kernel = torch.ones(CHANNELS, 1, 3, 3, dtype=torch.float64, requires_grad=True)

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from benchmarks import plain_networks
 from benchmarks.compared_networks import published_wiring
+from genutil.system.arithmetic import matmul_precision
 from models.native import products, training
-from models.native.products import product_over_planes
+from models.native.products import product_over_planes, rounding_pays
 from models.wirings.graph import graphs
+from tests.models.networks.two_forms import NETWORKS, batch_of, build, step
 
 
 def planes(rows: int, places: int, images: int, dtype: torch.dtype, still: Tensor | None = None) -> Tensor:
@@ -45,6 +47,51 @@ def test_the_product_of_the_rows_that_matter_is_the_product_of_all(
     expected = gradient.double() @ given.double().t()
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     assert (found - expected).abs().max() <= tolerance * max(1.0, float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("live", "moving"), [(1.0, 1.0), (0.5, 0.5), (0.0, 0.5), (0.5, 0.0)])
+def test_a_product_of_rounded_numbers_is_near_and_sums_in_full(live: float, moving: float) -> None:
+    torch.manual_seed(0)
+    nodes, sources, places, images = 40, 33, 50, 64
+    still = torch.rand(sources) >= moving
+    gradient = planes(nodes, places, images, torch.float32)
+    given = planes(sources, places, images, torch.float32, still)
+    gradient[torch.rand(nodes) >= live] = 0
+    found = product_over_planes(gradient, given, images, still, given.to(torch.bfloat16))
+    rounded = given.to(torch.bfloat16).double()
+    rounded[still] = given[still].double()
+    expected = gradient.to(torch.bfloat16).double() @ rounded.t()
+    expected[:, still] = gradient.double() @ rounded[still].t()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=1e-3)  # the sum is rounded once
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_medium_precision_rounds_the_gradients_of_edges_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(products, "_multiplies_vectors", lambda: True)
+    network = build(name).float()
+    images, labels = batch_of(8)
+    found = {}
+    for precision in ("highest", "medium"):
+        with matmul_precision(precision):
+            found[precision] = step(network, images.float(), labels)
+    torch.testing.assert_close(found["medium"][0], found["highest"][0], rtol=1e-3, atol=0)  # torch's layers round, too
+    rounded = 0
+    for key, exact in found["highest"][1].items():
+        difference = (found["medium"][1][key] - exact).norm() / exact.norm()
+        assert difference < 2e-2
+        rounded += "graph.weight" in key and difference > 1e-4
+    assert rounded
+
+
+def test_numbers_are_rounded_where_it_was_allowed_and_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_multiplies_vectors", lambda: True)
+    assert not rounding_pays(torch.float32)
+    with matmul_precision("medium"):
+        assert rounding_pays(torch.float32)
+        assert not rounding_pays(torch.float64)
+        monkeypatch.setattr(products, "_multiplies_vectors", lambda: False)
+        assert not rounding_pays(torch.float32)
 
 
 def test_a_row_is_zero_only_where_all_of_it_is() -> None:
