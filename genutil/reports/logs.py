@@ -106,9 +106,9 @@ class RunLog:
         if self._trackers is not None:
             self._trackers.scalars(values, step)
 
-    def bar(self, title: str, total: int, done: int = 0, delay: float = 0) -> tqdm | ProgressLine:
+    def bar(self, title: str, total: int, done: int = 0, delay: float = 0, told: bool = False) -> tqdm | ProgressLine:
         """See `progress_bar`."""
-        return progress_bar(title, total, done, delay, shown=self.folder is not None)
+        return progress_bar(title, total, done, delay, shown=self.folder is not None, told=told)
 
 
 def _board(folder: Path) -> SummaryWriter:
@@ -138,8 +138,9 @@ class ProgressLine:
     Args: see `progress_bar`. What ends within the delay is not told.
     """
 
-    def __init__(self, title: str, total: int, done: int, delay: float) -> None:
-        self.title, self.total, self.done, self.delay = title, total, done, delay
+    def __init__(self, title: str, total: int, done: int, delay: float, told: bool) -> None:
+        self.title, self.total, self.done = title, total, done
+        self.delay = float("inf") if told else delay
         self._figures = ""
         self._started = time.monotonic()
 
@@ -160,7 +161,9 @@ class ProgressLine:
         self._figures = figures
 
 
-def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown: bool = True) -> tqdm | ProgressLine:
+def progress_bar(
+    title: str, total: int, done: int = 0, delay: float = 0, shown: bool = True, told: bool = False
+) -> tqdm | ProgressLine:
     """A progress bar on standard error, with the time left; where that is no terminal, one line at its end.
 
     Args:
@@ -169,9 +172,10 @@ def progress_bar(title: str, total: int, done: int = 0, delay: float = 0, shown:
         done: steps that are behind.
         delay: seconds before it is drawn at all.
         shown: false for none.
+        told: another line will say how it ended, so that the one at its end is left out.
     """
     if shown and not sys.stderr.isatty():
-        return ProgressLine(title, total, done, delay)
+        return ProgressLine(title, total, done, delay, told)
     return tqdm(
         desc=title,
         total=total,

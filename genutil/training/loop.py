@@ -141,7 +141,8 @@ class Training:
             return
         self.module.train()
         self.meter = Meter(progress.totals)
-        with self.log.bar(f"epoch {progress.epoch + 1}/{timetable.epochs}", timetable.epoch_end, progress.step) as bar:
+        title, told = f"epoch {progress.epoch + 1}/{timetable.epochs}", timetable.validates_at(halt)
+        with self.log.bar(title, timetable.epoch_end, progress.step, told=told) as bar:
             for batch in self._stoppable(self.data.train.epoch(progress.epoch, progress.step)):
                 reseed(self.experiment.seed, "step", progress.updates, self.fabric.global_rank)
                 self.meter.add(*self.update(batch, self.schedule.lr(progress.updates)), len(batch.labels))

@@ -55,6 +55,14 @@ class Timetable:
         here = progress.updates % interval == 0 or progress.updates == self.steps
         return here and progress.updates != progress.validated
 
+    def validates_at(self, step: int) -> bool:
+        """Whether a validation will follow that step of the present epoch, which lies ahead."""
+        progress, interval = self.progress, self.experiment.val_interval
+        if interval is None:
+            return step >= self.epoch_end
+        updates = progress.updates + step - progress.step
+        return updates % interval == 0 or updates == self.steps
+
     def position(self, epoch: int, step: int) -> str:
         """A place in the training for a person: of an epoch, or of a step where validations are counted in steps.
 

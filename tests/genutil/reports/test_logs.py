@@ -121,6 +121,12 @@ def test_without_a_terminal_progress_is_one_line(capsys: pytest.CaptureFixture[s
     assert not shown.out
 
 
+def test_without_a_terminal_what_another_line_tells_is_not_told_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("epoch 1/3", 10, told=True) as bar:
+        bar.update(10)
+    assert not capsys.readouterr().err
+
+
 def test_without_a_terminal_what_is_short_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar("evaluating", 10, delay=2) as bar:
         bar.update()

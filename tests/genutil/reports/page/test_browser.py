@@ -1,22 +1,17 @@
-"""The page in a real browser, at 8,000 and at 150,000 live edges, wide and as narrow as a phone's.
-
-Needs chromium and its driver (Debian's packages chromium and chromium-driver) and the package selenium.
-"""
+"""The page in a real browser, at 8,000 and at 150,000 live edges, wide and as narrow as a phone's."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from genutil.reports.page.document import render
+from tests.genutil.reports.page.browsing import NARROW, WIDE, complaints, open_page, wait_for
 from tests.genutil.reports.page.samples import content
 
-CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-WIDE, NARROW = (1280, 900), (390, 844)
 SIZES = (8_000, 150_000)
 SETTLED = "return document.documentElement.dataset.charts && document.getElementById('edges').dataset.drawn"
 
@@ -31,42 +26,17 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return request.param, path.as_uri()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("needs chromium and chromedriver on the path")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the package selenium")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
 @pytest.fixture(params=[WIDE, NARROW], ids=["wide", "narrow"])
-def browser(request: pytest.FixtureRequest, chromium: Any, page: tuple[int, str]) -> Any:
+def browser(request: pytest.FixtureRequest, chromium: Any, page: tuple[int, str]) -> Iterator[Any]:
     """The browser with the page, after the first picture and the charts."""
-    width, height = request.param
-    chromium.get_log("browser")
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    chromium.execute_cdp_cmd("Network.enable", {})
-    offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-    chromium.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-    chromium.get(page[1])
-    settle(chromium)
+    open_page(chromium, page[1], request.param, SETTLED)
     yield chromium
-    assert [entry for entry in chromium.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    assert complaints(chromium) == []
 
 
 def settle(driver: Any) -> None:
     """Wait until everything is drawn."""
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    WebDriverWait(driver, 120).until(lambda _: driver.execute_script(SETTLED))
+    wait_for(driver, SETTLED)
 
 
 def drawn(driver: Any) -> str:
