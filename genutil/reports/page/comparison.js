@@ -27,6 +27,13 @@ function bars(found, key) {
   return {type: "data", visible: true, thickness: 1, width: 4, array: found.map((run) => run.spread[key] || 0)};
 }
 
+/* Names stand on that side of their point on which there is more room. */
+function sides(found, x) {
+  const scale = byId("x-log").checked ? Math.log : Number, all = rows().filter((run) => x in run.figures).map((run) => scale(run.figures[x]));
+  const middle = (Math.min(...all) + Math.max(...all)) / 2;
+  return found.map((run) => scale(run.figures[x]) > middle ? "top left" : "top right");
+}
+
 function draw() {
   const x = byId("x").value, y = byId("y").value;
   const shown = rows().filter((run) => x in run.figures && y in run.figures);
@@ -36,7 +43,8 @@ function draw() {
   for (const [kind, [symbol, name]] of Object.entries(KINDS)) {
     const found = shown.filter((run) => run.kind === kind);
     if (!found.length) continue;
-    traces.push({name: `${kind} wiring`, mode: shown.length > MOST_NAMED ? "markers" : "markers+text", textposition: "top center", x: found.map((run) => run.figures[x]), y: found.map((run) => run.figures[y]),
+    traces.push({name: `${kind} wiring`, mode: shown.length > MOST_NAMED ? "markers" : "markers+text", textposition: sides(found, x), cliponaxis: false,
+      x: found.map((run) => run.figures[x]), y: found.map((run) => run.figures[y]),
       error_x: bars(found, x), error_y: bars(found, y),
       text: found.map((run) => run.name), customdata: found.map((run) => `${run.name}<br>${quantity[x].title}: ${number(run.figures[x], run.spread[x])}<br>` +
         `${quantity[y].title}: ${number(run.figures[y], run.spread[y])}<br>on ${run.measured_on} images`),
