@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="PNG or SVG file: images a second by workers")
     args = parser.parse_args()
     device = torch.device(args.device)
-    results: dict[str, Any] = {"measured": conditions(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+    results: dict[str, Any] = {"measured": conditions(), "cores": os.cpu_count()}
     results["sizes"] = []
     for size in args.sizes:
         row = measure(size, args.images, args.workers, args.repeats, device, args.seconds)
