@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -40,15 +41,23 @@ class Sources:
         tape: of the planes.
         size: height and width.
         columns: how many sources there will be.
+        nonzero_alone: asked on the way back whether the nonzero entries of the weights alone need a gradient.
     """
 
-    def __init__(self, tape: Tape, size: tuple[int, int], columns: int) -> None:
+    def __init__(
+        self, tape: Tape, size: tuple[int, int], columns: int, nonzero_alone: Callable[[], bool] = lambda: False
+    ) -> None:
         self.tape = tape
         self.planes = Planes.empty(tape, size, columns)
         self.filled = 0
         self._still = torch.zeros(columns, dtype=torch.bool)
         self._sums: list[_Sum] = []
         self._rounded: Tensor | None = None
+        self._ask_nonzero_alone = nonzero_alone
+
+    @cached_property
+    def _nonzero_alone(self) -> bool:
+        return self._ask_nonzero_alone()
 
     def grow(self, planes: Planes, norm: Norm | None, kernel: Tensor, stride: int = 1) -> None:
         """Add nodes: norm, ReLU and depthwise convolution of planes.
@@ -101,13 +110,13 @@ class Sources:
             if nodes.gradient is None:
                 return
             if place is not None:
-                tape.gradients[place] = product_over_planes(
-                    nodes.gradient[:, :positions],
-                    sources.numbers,
-                    tape.batch,
-                    self._still[first : first + count],
-                    self._in_bfloat16(first, sources, window) if rounding_pays(tape.dtype) else None,
-                )
+                given = nodes.gradient[:, :positions]
+                if self._nonzero_alone and edges.are_few:
+                    tape.gradients[place] = training.product_at_edges(edges.to_nodes, given, sources.numbers)
+                else:
+                    still = self._still[first : first + count]
+                    rounded = self._in_bfloat16(first, sources, window) if rounding_pays(tape.dtype) else None
+                    tape.gradients[place] = product_over_planes(given, sources.numbers, tape.batch, still, rounded)
             if onto is not None:
                 rows, filled = onto.take_gradient()
                 given, taken = nodes.gradient[:, :positions], rows[:, :positions]

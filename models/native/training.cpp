@@ -5,6 +5,7 @@
 #include "layout.h"
 #include "selection.h"
 #include "training_gradient.h"
+#include "training_products.h"
 #include "training_rows.h"
 #include "training_sums.h"
 
@@ -96,6 +97,12 @@ extern "C" const char* wirings_layout() {
                                                int threads) {                                                        \
     return training::sum_over_edges(terms, count, nodes, positions, sums, sum_stride, accumulate != 0, threads);     \
   }                                                                                                                  \
+  extern "C" int wirings_product_at_edges_##NAME(const EdgeList<T>* edges, const T* gradient, int64_t gradient_stride, \
+                                                 const T* planes, int64_t stride, int64_t positions, T* matrix,        \
+                                                 int64_t matrix_stride, int threads) {                                 \
+    return training::product_at_edges(*edges, gradient, gradient_stride, planes, stride, positions, matrix,             \
+                                      matrix_stride, threads);                                                          \
+  }                                                                                                                    \
   extern "C" int wirings_keep_largest_##NAME(const T* weight, int64_t n, int64_t k, T low, T high, uint8_t* mask,     \
                                              int threads) {                                                          \
     return training::keep_largest(weight, n, k, low, high, mask, threads);                                           \

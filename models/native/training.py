@@ -29,6 +29,8 @@ SOURCES_NEAR = 64
 """Sources whose tiles, of 512 bytes, the first-level cache holds beside all else."""
 EDGES_A_VISIT = 8
 """Edges that a node should have in a block of sources, for loading and storing its sums to pay."""
+FEW_EDGES = 0.3
+"""Of all, that products at them alone take at most about half the time of a product of whole matrices for."""
 NAMES = {torch.float32: "float", torch.float64: "double"}
 
 _I64, _I32, _POINTER = ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
@@ -143,6 +145,11 @@ class Edges:
         self.weight = weight if weight.stride(1) == 1 or weight.shape[1] == 1 else weight.contiguous()
         self.nodes, self.sources = weight.shape
 
+    @property
+    def are_few(self) -> bool:
+        """Whether products at the edges alone take less time than a product of whole matrices."""
+        return len(self.to_nodes.source) <= FEW_EDGES * self.nodes * self.sources
+
     @cached_property
     def to_nodes(self) -> EdgeList:
         """The edges that end in each node."""
@@ -221,6 +228,36 @@ def sum_over_edges(terms: Sequence[Term], sums: Tensor, positions: int, *, accum
     )
     if not done:
         raise MemoryError("There is not enough memory for sums over edges.")
+
+
+def product_at_edges(edges: EdgeList, gradient: Tensor, sources: Tensor) -> Tensor:
+    """The sum over positions of a node's gradient times a source, where an edge leads from the one to the other.
+
+    Args:
+        edges: to the nodes.
+        gradient: [nodes, positions]; rows may lie apart.
+        sources: [sources, positions], likewise.
+
+    Returns:
+        [nodes, sources], 0 without an edge.
+
+    Raises:
+        MemoryError: there is not enough.
+    """
+    matrix = gradient.new_zeros(len(gradient), edges.sources)
+    done = _call("product_at_edges", gradient.dtype)(
+        ctypes.byref(edges.spec),
+        _POINTER(_at(gradient)),
+        _I64(gradient.stride(0)),
+        _POINTER(_at(sources)),
+        *map(_I64, (sources.stride(0), gradient.shape[1])),
+        _POINTER(_at(matrix)),
+        _I64(matrix.stride(0)),
+        torch.get_num_threads(),
+    )
+    if not done:
+        raise MemoryError("There is not enough memory for products at edges.")
+    return matrix
 
 
 def zero_rows(planes: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ class WiredStage(nn.Module):
     def forward(self, x: AnyPlanes) -> AnyPlanes:
         edges = self.graph()
         columns = self.in_channels + self.out_channels * (self.blocks - 1)
-        sources = make_sources(x, columns, edges, self.stride)
+        sources = make_sources(x, columns, edges, self.graph, self.stride)
         sources.grow(x, self.norm[0], cast("nn.Conv2d", self.downsample[0]))
         for group in range(self.blocks - 1):
             kernels = slice(group * self.out_channels, (group + 1) * self.out_channels)

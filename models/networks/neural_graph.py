@@ -190,7 +190,7 @@ class StaticNeuralGraph(_TinyClassifier):
                 onto = within(onto, window)
             return sources.sum(self._ending_in(rows, weights), onto=onto, window=window)
 
-        sources = make_sources(state, self.dim, edges)
+        sources = make_sources(state, self.dim, edges, self.graph)
         planes, rows = state, slice(0, self.downsample_dim)
         for i, (start, stop) in enumerate(pairwise(self.bounds)):
             if i:
@@ -251,7 +251,7 @@ class _Step(nn.Module):
 
     def forward(self, state: Tensor, weight: Tensor) -> Tensor:
         planes = enter(state, self)
-        sources = make_sources(planes, len(weight), (weight,))
+        sources = make_sources(planes, len(weight), (weight,), self.graph)
         sources.grow(planes, None, self.conv)
         return leave(normalized(sources.sum(weight), self.norm))
 
@@ -296,7 +296,7 @@ class DiscreteTimeNeuralGraph(_TinyClassifier):
         planes = enter_first(self.stem(images), self, self.dim)
         for i in range(self.layers):
             count = width(planes)  # at first perhaps those of the stem alone, for all others are zero
-            sources = make_sources(planes, count, (weight,))
+            sources = make_sources(planes, count, (weight,), step.graph)
             sources.grow(planes, norm, step.conv, None if count == self.dim else slice(count))
             ending = weight if i + 1 < self.layers else weight[read]
             planes, norm = sources.sum(ending if count == self.dim else ending[:, :count]), step.norm

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from typing import Protocol, cast
 
 import torch
@@ -26,6 +26,7 @@ from models.native.nodes import Norm
 from models.native.tape import Planes, Window
 from models.native.training import load_kernel
 from models.networks.edge_sums import DenseSums, EdgeSums, SparseSums, sparse_sums_pay
+from models.wirings.graph import Graph
 
 AnyPlanes = Tensor | Planes
 UNCHANGED = (0, 1, 2, 3)
@@ -144,24 +145,25 @@ class Sources(Protocol):
         """
 
 
-def make_sources(planes: AnyPlanes, columns: int, edges: Sequence[Tensor], stride: int = 1) -> Sources:
+def make_sources(planes: AnyPlanes, columns: int, edges: Sequence[Tensor], graph: Graph, stride: int = 1) -> Sources:
     """Sources, none yet, of the form that planes are in.
 
     Args:
         planes: that the first sources will be made of.
         columns: how many sources there will be.
-        edges: the weights of all edges that start from them.
+        edges: the effective weights of all edges that start from them.
+        graph: whose edges they are.
         stride: of the convolution that makes the first.
     """
     if not isinstance(planes, Planes):
         return _TorchSources(SparseSums if sparse_sums_pay(edges, planes) else DenseSums)
     height, width = ((side - 1) // stride + 1 for side in planes.size)
-    return _NativeSources(planes.tape, (height, width), columns)
+    return _NativeSources(native.Sources(planes.tape, (height, width), columns, partial(graph.nonzero_alone, edges)))
 
 
 class _NativeSources:
-    def __init__(self, tape_: tape.Tape, size: tuple[int, int], columns: int) -> None:
-        self._sources = native.Sources(tape_, size, columns)
+    def __init__(self, sources: native.Sources) -> None:
+        self._sources = sources
 
     def grow(self, planes: AnyPlanes, norm: nn.Module | None, conv: nn.Conv2d, channels: slice | None = None) -> None:
         assert isinstance(planes, Planes)

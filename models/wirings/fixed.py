@@ -36,6 +36,10 @@ class _Fixed(Wiring):
         super().__init__(layout, prune_rate)
         self.register_buffer("mask", torch.zeros(layout.possible, dtype=torch.bool))
 
+    @property
+    def reaches_idle(self) -> bool:
+        return False
+
     def forward(self, weight: Tensor) -> Tensor:
         return torch.where(self.mask, weight, 0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -38,6 +38,17 @@ class Graph(nn.Module):
     def forward(self) -> tuple[Tensor, ...]:
         """The effective weights, one matrix a block of the layout."""
         return self.layout.split(self.wiring(self.weight))
+
+    @torch.no_grad()
+    def nonzero_alone(self, edges: Sequence[Tensor]) -> bool:
+        """Whether a gradient is wanted for the nonzero entries of effective weights alone.
+
+        Args:
+            edges: what `forward` gave. An acting edge of weight 0 is among those that want a gradient.
+        """
+        if self.wiring.reaches_idle:
+            return False
+        return sum(int(weight.count_nonzero()) for weight in edges) == int(self.acting().count_nonzero())
 
     @torch.no_grad()
     def acting(self) -> Tensor:

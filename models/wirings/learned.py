@@ -73,6 +73,10 @@ class DNWNoUpdate(Learned):
         super().__init__(layout, prune_rate)
         self.register_buffer("mask", torch.ones(layout.possible, dtype=torch.bool))
 
+    @property
+    def reaches_idle(self) -> bool:
+        return False
+
     def score(self, weight: Tensor) -> Tensor:
         return torch.where(self.mask, weight.detach().abs(), 0)
 

@@ -67,6 +67,10 @@ class _Masked(Scheduled):
         self.interval, self.end = interval, end
         self.register_buffer("mask", torch.ones(layout.possible, dtype=torch.bool))
 
+    @property
+    def reaches_idle(self) -> bool:
+        return False
+
     def forward(self, weight: Tensor) -> Tensor:
         return torch.where(self.mask, weight, 0)
 
@@ -194,6 +198,10 @@ class RigL(_Regrown):
     ) -> None:
         super().__init__(layout, prune_rate, fraction=fraction, interval=interval, end=end)
         self.dense_gradient = True
+
+    @property
+    def reaches_idle(self) -> bool:
+        return self.dense_gradient
 
     def forward(self, weight: Tensor) -> Tensor:
         # idle edges get a gradient only in steps that a change follows

@@ -43,6 +43,11 @@ class Wiring(nn.Module):
 
     any_count: ClassVar[bool] = True
 
+    @property
+    def reaches_idle(self) -> bool:
+        """Whether edges that do not act get a gradient, too. Where not, it is computed for the others alone."""
+        return True
+
     def __init__(self, layout: EdgeLayout, prune_rate: float = 0.0) -> None:
         super().__init__()
         if not 0 <= prune_rate < 1:

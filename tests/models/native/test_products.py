@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,10 +11,10 @@ from torch import Tensor, nn
 from benchmarks import plain_networks
 from benchmarks.compared_networks import published_wiring
 from genutil.system.arithmetic import matmul_precision
-from models.native import products, training
+from models.native import nodes, products, training
 from models.native.products import product_over_planes, rounding_pays
 from models.wirings.graph import graphs
-from tests.models.networks.two_forms import NETWORKS, batch_of, build, step
+from tests.models.networks.two_forms import NETWORKS, batch_of, build, furthest, step
 
 
 def planes(rows: int, places: int, images: int, dtype: torch.dtype, still: Tensor | None = None) -> Tensor:
@@ -116,6 +118,39 @@ def test_few_products_are_made_where_half_of_the_nodes_are_dead(monkeypatch: pyt
     network(torch.randn(2, 3, 32, 32)).sum().backward()
     assert multiplied
     assert sum(multiplied) / len(multiplied) < 0.6
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("wiring", ["random", "dnw_no_update", "set", "rigl"])
+@pytest.mark.parametrize("zero", [False, True])
+def test_gradients_are_made_at_the_acting_edges_alone_where_no_others_count(
+    monkeypatch: pytest.MonkeyPatch, name: str, wiring: str, zero: bool
+) -> None:
+    """An acting edge of weight 0 is not among those that the kernels see: then all are made."""
+    made: dict[str, int] = {"at_edges": 0, "whole": 0}
+
+    def counted(name: str, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def counting(*arguments: object) -> Tensor:
+            made[name] += 1
+            return call(*arguments)
+
+        return counting
+
+    network = build(name, wiring, prune_rate=0.9)
+    for _, graph in graphs(network):
+        graph.wiring.dense_gradient = False  # as RigL in most of its steps
+        if zero:
+            graph.weight.data[graph.acting().nonzero()[0]] = 0
+    images, labels = batch_of(8)
+    monkeypatch.setattr(training, "product_at_edges", counted("at_edges", training.product_at_edges))
+    monkeypatch.setattr(nodes, "product_over_planes", counted("whole", nodes.product_over_planes))
+    loss, found = step(network, images, labels)
+    if wiring != "dnw_no_update":  # which lets an edge of weight 0 no longer act
+        assert bool(made["whole"]) == zero
+        assert bool(made["at_edges"]) != zero
+    expected = step(network, images, labels, native=False)
+    torch.testing.assert_close(loss, expected[0], rtol=1e-10, atol=0)
+    assert furthest(found, expected[1]) < 1e-10
 
 
 def test_gradients_with_dead_nodes_are_those_of_the_plain_network() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.native import training
-from models.native.training import Edges, Term, row_length, sum_over_edges
+from models.native.training import Edges, Term, product_at_edges, row_length, sum_over_edges
 from tests.models.sanitizers import assert_clean
 
 ROOT = Path(__file__).parents[3]
@@ -43,6 +43,29 @@ def test_sums_over_edges_are_products(nodes, sources, positions, density, dtype)
     sum_over_edges([Term(edges.to_sources, sums, first)], back, positions, accumulate=True)
     terms = torch.cat([torch.eye(sources - first, dtype=dtype), weight.t()[first:]], dim=1)
     assert_sums(back[:, :positions], terms, torch.cat([before, sums[:, :positions]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 1.0])
+@pytest.mark.parametrize(
+    ("nodes", "sources", "positions"), [(1, 1, 1), (5, 3, 7), (70, 131, 448), (300, 90, 65), (40, 700, 1000)]
+)
+def test_products_at_edges_are_entries_of_the_whole_product(nodes, sources, positions, density, threads, dtype):
+    torch.manual_seed(nodes)
+    weight = sparse_matrix(nodes, sources, density, dtype)
+    given, gradient = planes_of(sources, positions, dtype), planes_of(nodes, positions, dtype)
+    gradient[::4, :positions] = 0  # nodes that lead nowhere
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = product_at_edges(Edges(weight).to_nodes, gradient[:, :positions], given[:, :positions])
+    finally:
+        torch.set_num_threads(before)
+    left, right = gradient[:, :positions].double(), given[:, :positions].double().t()
+    acting = weight != 0
+    bound = positions * torch.finfo(dtype).eps * (left.abs() @ right.abs()) * acting
+    assert ((found.double() - left @ right * acting).abs() <= bound).all()
 
 
 @pytest.mark.parametrize("accumulate", [False, True])
@@ -162,7 +185,8 @@ def run_everything(seed: int) -> None:
     given = images.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2) if chosen.random() < 0.3 else images
     planes = enter(given)
     out = ((size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1)
-    sources = Sources(planes.tape, out, channels + nodes)
+    alone = chosen.random() < 0.5
+    sources = Sources(planes.tape, out, channels + nodes, lambda: alone)
     first = norm(channels, affine=True).to(dtype).train(chosen.random() < 0.8)
     sources.grow(planes, chosen.choice([None, first]), torch.randn(channels, 1, 3, 3, dtype=dtype), stride)
     weight = sparse_matrix(nodes, channels, chosen.random(), dtype).requires_grad_()
