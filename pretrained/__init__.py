@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pretrained.checkpoints import NAMED, ForeignCheckpoint, StateFile, open_named
+from pretrained.checkpoints import NAMED, ForeignCheckpoint, StateFile, open_named, trained_here
 
-__all__ = ["NAMED", "ForeignCheckpoint", "StateFile", "open_named"]
+__all__ = ["NAMED", "ForeignCheckpoint", "StateFile", "open_named", "trained_here"]

@@ -5,7 +5,6 @@ Accuracies, parameters and multiply-adds are the authors' (ImageNet, 224x224).
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import shutil
@@ -15,6 +14,8 @@ import urllib.request
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+
+from pretrained import trained
 
 _HOME = "https://prior-datasets.s3.us-east-2.amazonaws.com/dnw/pretrained-models"
 
@@ -62,9 +63,10 @@ PUBLISHED = {
 def find(name: str) -> Published:
     """The published network of that name. Raises ValueError, with the nearest names, where there is none."""
     if name not in PUBLISHED:
-        near = get_close_matches(name, PUBLISHED, n=1)
+        known = (*PUBLISHED, *trained.catalogue())
+        near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"There is no published network {name!r}; {hint}There are {', '.join(PUBLISHED)}.")
+        raise ValueError(f"There is no published network {name!r}; {hint}There are {', '.join(known)}.")
     return PUBLISHED[name]
 
 
@@ -102,7 +104,7 @@ def fetch(published: Published, cache: Path | None = None) -> Path:
                 f"{published.address} cannot be fetched ({error}). Fetch it by other means and put it at {path}."
             ) from error
         sums.unlink(missing_ok=True)
-    found = _checksum(path)
+    found = trained.checksum(path)
     if published.sha256 is not None:
         if found != published.sha256:
             raise ValueError(f"{path} is not the published file: its SHA-256 sum is {found}, not {published.sha256}.")
@@ -130,8 +132,3 @@ def _download(address: str, path: Path) -> None:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

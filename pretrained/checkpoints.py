@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.wirings.rules import Graph, graphs
 from models.wirings.wire import wired_state
-from pretrained import catalogue, dnw_2019, keras_cifar_resnets, pytorch_cifar_resnets, safe_pickle, states
+from pretrained import catalogue, dnw_2019, keras_cifar_resnets, pytorch_cifar_resnets, safe_pickle, states, trained
 from pretrained.foreign import Foreign
 from pretrained.states import FoundState
 
@@ -169,6 +169,16 @@ def open_named(name: str) -> ForeignCheckpoint | None:
         if name.startswith(beginning):
             return make(name.removeprefix(beginning))
     return None
+
+
+def trained_here(name: str) -> Path | None:
+    """The file with weights that were trained here, where `pretrained:<name>` means such; else None.
+
+    Raises:
+        FileNotFoundError, ValueError: it is missing, or another one.
+    """
+    own = trained.catalogue().get(name.removeprefix(PUBLISHED)) if name.startswith(PUBLISHED) else None
+    return own and own.file()
 
 
 def _settings(foreign: Foreign) -> dict[str, Any]:

@@ -203,13 +203,14 @@ def open_source(name: str | Path) -> Source:
     """
     name = str(name)
     with _as_user_error():
-        named = pretrained.open_named(name)
+        own = pretrained.trained_here(name)
+        named = None if own else pretrained.open_named(name)
     if named is not None:
         return ForeignSource(name, named)
-    if Path(name).suffix == ".safetensors":
+    if own or Path(name).suffix == ".safetensors":
         from genutil.saved.exports import weights  # imports safetensors, which our own checkpoints do without
 
-        exported = weights.read(Path(name))
+        exported = weights.read(own or Path(name))
         if exported.settings is None:
             return ForeignSource(name, pretrained.StateFile(Path(name), exported.state))
         return WeightsSource(name, exported)

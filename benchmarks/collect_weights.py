@@ -1,0 +1,186 @@
+"""Put the last weights of finished trainings into pretrained/weights, of each kind those of the median seed.
+
+    python benchmarks/collect_weights.py --data_dir DIR [--folder trainings] [--results results] [--only NAME ...]
+
+Of the seeds of an entry of the queue whose results are kept, that one is taken whose last accuracy is the median (of an
+even number the lower one of the two), for the best would be a choice on test images. Its last.pt has to be in the
+queue's folder. What is written is evaluated on all test images and has to reach the accuracy of its results file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import training_queue
+from benchmarks.trained_tables import kind_of
+from benchmarks.training_queue import Entry
+from data.batches import Batch
+from genutil import build, run
+from genutil.cli import command_line
+from genutil.cli.command_line import CommandLine
+from genutil.cli.export import load
+from genutil.config import Experiment
+from genutil.errors import UserError
+from genutil.reports import results as results_files
+from genutil.saved import checkpoints
+from genutil.saved.exports import formats
+from genutil.saved.sources import Sources
+from genutil.system.one_process import OneProcess
+from pretrained import trained
+from pretrained.trained import Trained
+
+FIRST = 1000
+"""Test images that every shipped network is tried on by the tests."""
+MOST_BYTES, MOST_BYTES_IN_ALL = 10_000_000, 60_000_000
+
+
+def median_run(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The result whose last accuracy is the median; of an even number the lower one of the two in the middle."""
+    ranked = sorted(results, key=lambda result: (result["last"]["top1"], result["settings"]["seed"]))
+    return ranked[(len(ranked) - 1) // 2]
+
+
+def results_of(entry: Entry, results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The results of an entry's seeds."""
+    found = []
+    for result in results:
+        wanted = entry.resolved(result["settings"]["seed"])
+        if result["experiment"] == entry.experiment and not results_files.differences(wanted, result["settings"]):
+            found.append(result)
+    return found
+
+
+def last_weights(entry: Entry, result: Mapping[str, Any], folder: Path) -> Path:
+    """The last checkpoint of the training that a result is of.
+
+    Raises:
+        UserError: it is not there, or is of another training.
+    """
+    path = folder / "checkpoints" / f"{entry.name}-{result['settings']['seed']}" / "last.pt"
+    saved = checkpoints.read(path)
+    progress = saved["progress"]
+    steps = progress["epoch"] * progress["steps_per_epoch"] + progress["step"]
+    if results_files.differences(result["settings"], saved["settings"]) or steps != result["run"]["steps"]:
+        raise UserError(f"{path} is not the end of the training that its result is of.")
+    return path
+
+
+def collect(entry: Entry, result: Mapping[str, Any], folder: Path, weights: Path, places: Mapping[str, Any]) -> Trained:
+    """Write the weights that a result is of, and try them.
+
+    Args:
+        entry: of the queue.
+        result: of one of its seeds.
+        folder: of the queue.
+        weights: folder to write into.
+        places: settings that say where the data are.
+
+    Raises:
+        UserError: the checkpoint is missing or another one, the file is too large, or does not reach its accuracy.
+    """
+    checkpoint = last_weights(entry, result, folder)
+    name = f"{result['settings']['data']}_{entry.name}"
+    path = weights / f"{name}.safetensors"
+    what = load(str(checkpoint), name, [])
+    weights.mkdir(parents=True, exist_ok=True)
+    size = formats.export(path, replace(what, experiment=_without_places(what.experiment)))
+    try:
+        if size > MOST_BYTES:
+            raise UserError(f"{path} has {size:,} bytes, more than {MOST_BYTES:,}.")
+        found = run.run(command_line.resolve(CommandLine(None, {**places, "resume": str(path), "evaluate": True})))
+        if abs(found["top1"] - result["last"]["top1"]) >= 0.005:
+            raise UserError(f"{path} reaches {found['top1']:.2f} %, and its training {result['last']['top1']:.2f} %.")
+        right = right_of_first(str(path), FIRST, places)
+    except UserError:
+        path.unlink()
+        raise
+    length = kind_of(entry.experiment, result["settings"]).length()
+    seed, top1 = result["settings"]["seed"], round(found["top1"], 4)
+    return Trained(name, entry.experiment, seed, length, top1, right, trained.checksum(path))
+
+
+def right_of_first(checkpoint: str, images: int, places: Mapping[str, Any]) -> tuple[int, int]:
+    """How many of the first test images a checkpoint classifies rightly, and how many there were.
+
+    Args:
+        checkpoint: as `--resume` takes it.
+        images: at most.
+        places: settings that say where the data are.
+    """
+    network, batches = network_and_images(checkpoint, places)
+    right = seen = 0
+    with torch.inference_mode():
+        for batch in batches:
+            left = images - seen
+            guesses = network(batch.images[:left]).argmax(1)
+            right += int((guesses == batch.labels[:left]).sum())
+            seen += len(guesses)
+            if seen == images:
+                break
+    return right, seen
+
+
+def network_and_images(checkpoint: str, places: Mapping[str, Any]) -> tuple[torch.nn.Module, Iterator[Batch]]:
+    """The network of a checkpoint in evaluation mode, and its test images in their order."""
+    sources = Sources()
+    line = CommandLine(None, {**places, "resume": checkpoint, "evaluate": True})
+    experiment = command_line.resolve(line, sources=sources)
+    parts = build.build(experiment, OneProcess(), torch.device("cpu"), lambda _: None, sources)
+    assert parts.data is not None
+    return parts.network.eval(), iter(parts.data.test.epoch(0))
+
+
+def _without_places(experiment: Experiment) -> Experiment:
+    """An experiment without what says where its run is kept."""
+    plain = Experiment()
+    return experiment.but(**{key: getattr(plain, key) for key in results_files.PLACES - {"experiment"}})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path("trainings"), help="of the queue [trainings]")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of results [results]")
+    parser.add_argument("--queue", type=Path, default=training_queue.QUEUE, help="[benchmarks/queue.yml]")
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="entries; * stands for anything")
+    parser.add_argument("--weights", type=Path, default=trained.WEIGHTS, help="folder to write to [pretrained/weights]")
+    parser.add_argument("--data_dir", "--data-dir", help="folder of the data sets [the environment's DATA_DIR]")
+    parser.add_argument("--verify", choices=("true", "false"), default="true", help="check files of data [true]")
+    args = parser.parse_args()
+    places = {"verify": args.verify == "true", "gpus": [], **({"data_dir": args.data_dir} if args.data_dir else {})}
+    status = 0
+    try:
+        results = [results_files.read(path) for path in sorted(args.results.rglob("*.json"))]
+        entries = [e for e in training_queue.read(args.queue) if any(fnmatch(e.name, one) for one in args.only)]
+        kept = trained.catalogue(args.weights)
+        for entry in entries:
+            if not (found := results_of(entry, results)):
+                continue
+            try:
+                own = collect(entry, median_run(found), args.folder, args.weights, places)
+            except UserError as error:
+                print(f"{entry.name}: {error}", file=sys.stderr)
+                status = 2
+                continue
+            kept[own.name] = own
+            trained.write_catalogue(kept, args.weights)
+            print(f"{own.name}: seed {own.seed} of {len(found)}, top-1 {own.top1:.2f} %")
+        total = sum(path.stat().st_size for path in args.weights.glob("*.safetensors"))
+        if total > MOST_BYTES_IN_ALL:
+            raise UserError(f"The weights are {total:,} bytes in all, more than {MOST_BYTES_IN_ALL:,}.")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
