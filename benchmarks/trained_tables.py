@@ -16,6 +16,7 @@ from genutil.cli import command_line
 from genutil.cli.command_line import CommandLine
 from genutil.errors import UserError
 from genutil.reports.results import differences
+from pretrained import trained as trained_here
 
 if TYPE_CHECKING:
     from benchmarks.results_page import Figures
@@ -163,6 +164,22 @@ def headlines(figures: Figures) -> str:
     return table(["experiment", "published", "ours", "seeds", "length"], lines)
 
 
+def shipped(_: Figures) -> str:
+    """The weights of our own that lie in pretrained/weights."""
+    own = trained_here.catalogue().values()
+    if not own:
+        return "There are none yet."
+    lines = [
+        [f"`{one.name}`", f"`{one.experiment}`", one.length, str(one.seed), f"{one.top1:.2f}", _kilobytes(one)]
+        for one in own
+    ]
+    return table(["name", "experiment", "length", "seed", "top-1, %", "size"], lines)
+
+
+def _kilobytes(own: trained_here.Trained) -> str:
+    return f"{own.file().stat().st_size / 1000:,.0f} kB"
+
+
 def sources(figures: Figures) -> str:
     """Where the published figures are from, an item a source."""
     found: dict[str, list[str]] = {}
@@ -199,4 +216,5 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "trained": trained,
     "trained_headlines": headlines,
     "published_sources": sources,
+    "shipped": shipped,
 }
