@@ -178,7 +178,7 @@ def trained_here(name: str) -> Path | None:
         FileNotFoundError, ValueError: it is missing, or another one.
     """
     own = trained.catalogue().get(name.removeprefix(PUBLISHED)) if name.startswith(PUBLISHED) else None
-    return own and own.file()
+    return own.file() if own else None
 
 
 def _settings(foreign: Foreign) -> dict[str, Any]:
