@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.conditions import conditions
+from docs.pictures.axes import GREY, dress
 from docs.pictures.wiring import save
 from genutil.run_report import open_run
 from genutil.saved import snapshots
@@ -33,7 +33,6 @@ from models.wiring_graphs import wiring_graphs
 from models.wirings.graph import graphs
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "learned_wirings.json"
-GREY = "#8c8c8c"
 COLOURS = {"dnw": "#0072b2", "random": "#d55e00", "rigl": "#009e73", "set": "#cc79a7"}
 MARKED = (1, 10, 80)
 """Epochs after which the share of the last wiring's edges is told, where it is known."""
@@ -117,25 +116,15 @@ def picture(found: Mapping[str, Any]) -> Figure:
             there.plot([p["epoch"] for p in points], [p["share"] for p in points], "o-", ms=3, lw=1.2, color=colour)
     degrees.set_xscale("symlog", linthresh=1)
     degrees.set_yscale("log")
-    _name(degrees, "edges of a channel", "share of channels with so many or more")
-    _name(lengths, "length of an edge, in steps of the computation", "share of edges")
+    dress(degrees, "edges of a channel", "share of channels with so many or more")
+    dress(lengths, "length of an edge, in steps of the computation", "share of edges")
     swapped.set_yscale("log")
-    _name(swapped, "epoch", "edges that act and did not an epoch before")
+    dress(swapped, "epoch", "edges that act and did not an epoch before")
     there.set_ylim(0, 1.02)
-    _name(there, "epoch", "share of the last edges that acted then")
+    dress(there, "epoch", "share of the last edges that acted then")
     degrees.legend(frameon=False, fontsize=9, labelcolor=GREY)
     figure.tight_layout()
     return figure
-
-
-def _name(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, color=GREY)
-    axes.set_ylabel(y, color=GREY)
-    axes.set_facecolor("none")
-    axes.grid(color=GREY, alpha=0.25, lw=0.5)
-    axes.tick_params(colors=GREY, which="both", labelsize=8)
-    for spine in axes.spines.values():
-        spine.set_color(GREY)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.conditions import conditions
+from docs.pictures.axes import GREY, dress
 from docs.pictures.wiring import save
 from genutil.build import build_network
 from genutil.config import Experiment
@@ -36,7 +37,6 @@ from models.wirings.graph import graphs
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "small_world.json"
 DRAWS, EXCHANGES = 100, 10
-GREY = "#8c8c8c"
 RULES = {"dnw": ("o", "#0072b2"), "rigl": ("^", "#009e73"), "set": ("v", "#cc79a7"), "random": ("x", "#d55e00")}
 """Marker and colour of each rule."""
 
@@ -122,13 +122,7 @@ def picture(found: Mapping[str, Any]) -> Figure:
         name = None if run["wiring"] in named else f"{run['wiring']}, trained"
         named.add(run["wiring"])
         axes.plot(x[-1], y[-1], marker, ms=9, mew=2, color=colour, label=name, ls="none")
-    axes.set_xlabel("path length", color=GREY)
-    axes.set_ylabel("clustering", color=GREY)
-    axes.set_facecolor("none")
-    axes.grid(color=GREY, alpha=0.25, lw=0.5)
-    axes.tick_params(colors=GREY, labelsize=8)
-    for spine in axes.spines.values():
-        spine.set_color(GREY)
+    dress(axes, "path length", "clustering")
     axes.legend(frameon=False, fontsize=8, labelcolor=GREY)
     figure.tight_layout()
     return figure
