@@ -16,6 +16,7 @@ from torchdiffeq import odeint
 
 from models.networks.mobilenetv1_like import MobileNetV1Like, WiredStage
 from models.networks.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
+from models.wirings.fixed import Random
 from models.wirings.graph import Graph
 
 
@@ -35,15 +36,21 @@ class FullSort(torch.autograd.Function):
 
 
 class PlainGraph(nn.Module):
-    """The whole matrix [rows, columns, 1, 1] of a graph; called, its effective weight."""
+    """The whole matrix [rows, columns, 1, 1] of a graph; called, its effective weight.
+
+    Attributes:
+        mask: of the edges that act, where those are fixed.
+    """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.prune_rate = graph.wiring.prune_rate
         self.weight = nn.Parameter(graph.layout.to_matrix(graph.weight.detach())[:, :, None, None].clone())
+        fixed = isinstance(graph.wiring, Random)
+        self.mask = graph.layout.to_matrix(graph.acting())[:, :, None, None].clone() if fixed else None
 
     def forward(self) -> Tensor:
-        return FullSort.apply(self.weight, self.prune_rate)
+        return FullSort.apply(self.weight, self.prune_rate) if self.mask is None else self.weight * self.mask
 
 
 class PlainStage(nn.Module):

@@ -79,6 +79,18 @@ ROWS = {
         classes=1000,
         compared=2,
     ),
+    "random_static": Row(
+        "static, random edges",
+        lambda: StaticNeuralGraph(10, 32, "random", 0.95),
+        plain_networks.PlainStatic,
+        batch=256,
+    ),
+    "random_32": Row(
+        "MobileNet-like x0.225, random edges",
+        lambda: MobileNetV1Like(10, 32, "random", 0.775),
+        plain_networks.PlainMobileNet,
+        batch=128,
+    ),
     "trained_32": Row(
         "as trained: half of the nodes live",
         lambda: published_wiring("x225", 10, 32).train(),
