@@ -5,7 +5,8 @@
 
 The wirings have the number of live edges and nodes of the published networks (arXiv 1906.00586, table 1). Columns:
 the network itself with its mask kept between calls (dense), its live nodes (pruned), DGL, csr, native, and ONNX
-Runtime, OpenVINO and DeepSparse on the pruned network, where they are installed. Every column of a cell is a process
+Runtime, OpenVINO and DeepSparse on the pruned network, where they are installed. Beside them stand the networks that
+were trained here (pretrained/weights), or those of --checkpoint. Every column of a cell is a process
 of its own, stopped while the others have their turns; a figure is the median over the turns, with quartiles.
 benchmarks/equal_accuracy.py compares with dense networks.
 """
@@ -37,6 +38,7 @@ from genutil.saved.loading import load_weights
 from genutil.saved.source import open_source
 from models.sparse import compile_graph
 from models.sparse.plan_spec import Phase
+from pretrained import trained
 
 COLUMNS = ("dense", "pruned", "dgl", "csr", "native", "onnx", "openvino", "deepsparse")
 METHOD = "Every column of a row is a process of its own, which is stopped while the others have their turns."
@@ -165,7 +167,8 @@ def print_timings(levels: Sequence[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--wirings", nargs="+", default=list(PUBLISHED), choices=list(PUBLISHED))
-    parser.add_argument("--checkpoint", nargs="+", type=Path, default=[], help="trained networks to measure as well")
+    shipped = [f"pretrained:{name}" for name in trained.catalogue()]
+    parser.add_argument("--checkpoint", nargs="*", default=shipped, help="trained networks to measure as well")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 32])
     parser.add_argument("--repeats", type=int, default=9)
@@ -177,7 +180,9 @@ def main() -> None:
     cells, built, networks = [], [], {}
     with tempfile.TemporaryDirectory() as folder:
         tables = [(name, published_wiring(name), 224, args.batch) for name in args.wirings]
-        tables += [(path.stem, *_trained(path), args.batch) for path in args.checkpoint]
+        tables += [
+            (Path(name.removeprefix("pretrained:")).stem, *_trained(name), args.batch) for name in args.checkpoint
+        ]
         for size in args.sizes:
             network = published_wiring(args.wirings[0], 10 if size <= 64 else 1000, size)
             tables.append((args.wirings[0], network, size, args.batch if size <= 64 else [1]))
@@ -214,10 +219,10 @@ def main() -> None:
     print(f"\nwritten to {args.json}")
 
 
-def _trained(path: Path) -> tuple[nn.Module, int]:
+def _trained(name: str) -> tuple[nn.Module, int]:
     """The network of a checkpoint of ours and the size of its images."""
     try:
-        source = open_source(path)
+        source = open_source(name)
         experiment = Experiment.from_saved(source.settings(), {})
         network = build_from(experiment).eval()
         load_weights(source, network)
