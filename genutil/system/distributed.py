@@ -27,6 +27,7 @@ from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.system.files import write_text
 from genutil.system.interruption import STOP_SIGNALS, Interrupted, StopRequest, announce
+from genutil.system.meeting import meet
 from genutil.system.one_process import OneProcess, Runtime
 
 if TYPE_CHECKING:
@@ -150,10 +151,11 @@ def launch(fabric: Runtime, function: Callable[..., Any], *arguments: Any) -> An
     if not starts_processes(fabric):
         grouped = _has_group()  # by the program that this is a part of
         try:
+            meet("nccl" if fabric.device.type == "cuda" else "gloo")
             fabric.launch()
         except ValueError as error:  # what torchrun or SLURM started does not match what was asked for
             raise UserError(str(error)) from error
-        except dist.DistNetworkError as error:
+        except (dist.DistNetworkError, dist.DistStoreError) as error:
             where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise UserError(f"The processes cannot meet at {where}: {str(error).splitlines()[0]}") from error
         if grouped or not _has_group():

@@ -104,18 +104,19 @@ def until_killed(self, *given):
         os.kill(os.getpid(), signal.SIGKILL)
     return update(self, *given)
 if __name__ == "__main__":
-    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK"] == "{rank}":
         Training.update = until_killed
     sys.exit(runner.main())
 """
 
 
 @pytest.mark.slow
-def test_what_torchrun_starts_again_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("processes", "killed"), [(1, 0), (2, 0), (2, 1)])
+def test_what_torchrun_starts_again_goes_on(tmp_path: Path, processes: int, killed: int) -> None:
     script = tmp_path / "killed_at_first.py"
-    script.write_text(KILLED_AT_FIRST.format(root=str(ROOT)))
+    script.write_text(KILLED_AT_FIRST.format(root=str(ROOT), rank=killed))
     _, _, *words = command(tmp_path, num_epochs=3)
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1", "--max-restarts=1"]
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--max-restarts=1"]
     done = subprocess.run(
         [sys.executable, *start, str(script), *words], capture_output=True, text=True, env=environment(), timeout=600
     )
