@@ -48,7 +48,7 @@ class Graph(nn.Module):
         """
         if self.wiring.reaches_idle:
             return False
-        return sum(int(weight.count_nonzero()) for weight in edges) == int(self.acting().count_nonzero())
+        return sum(int(weight.count_nonzero()) for weight in edges) == self.wiring.count_acting(self.weight)
 
     @torch.no_grad()
     def acting(self) -> Tensor:

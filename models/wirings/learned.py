@@ -83,5 +83,8 @@ class DNWNoUpdate(Learned):
     def choose(self, weight: Tensor, k: int) -> Tensor:
         return keep_largest(self.score(weight), k) & self.mask
 
+    def count_acting(self, weight: Tensor) -> int:
+        return self.kept if self.training else super().count_acting(weight)
+
     def forward(self, weight: Tensor) -> Tensor:
         return torch.where(self.acting(weight), weight, 0)

@@ -79,6 +79,10 @@ class Wiring(nn.Module):
         """Mask [possible] of the edges that act in evaluation."""
         raise NotImplementedError
 
+    def count_acting(self, weight: Tensor) -> int:
+        """How many edges act now, at most."""
+        return int(self.acting(weight).count_nonzero())
+
     def effective(self, weight: Tensor) -> Tensor:
         """The weights [possible] that evaluation computes with."""
         return torch.where(self.acting(weight), weight, 0)
