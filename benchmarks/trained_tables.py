@@ -176,6 +176,31 @@ def shipped(_: Figures) -> str:
     return table(["name", "experiment", "length", "seed", "top-1, %", "size"], lines)
 
 
+def wirings(figures: Figures) -> str:
+    """What trained wirings are like, a run a line."""
+    lines = []
+    for run in figures.value("learned_wirings/runs"):
+        lengths = run["lengths"]
+        mean_length = sum(i * count for i, count in enumerate(lengths)) / sum(lengths)
+        live = run["nodes"] - run["degrees"][0]
+        largest, mean = len(run["degrees"]) - 1, 2 * run["edges"] / live
+        cells = [f"{live:,} of {run['nodes']:,}", f"{run['edges']:,}", f"{mean:.1f}", f"{largest:,}"]
+        lines.append([f"`{run['wiring']}`", str(run["seed"]), *cells, f"{mean_length:.2f}"])
+    heads = ["wiring", "seed", "live channels", "live edges", "mean degree", "largest degree", "mean length of an edge"]
+    return table(heads, lines)
+
+
+def last_edges(figures: Figures) -> str:
+    """The share of the last wiring's edges that acted after some epochs, a learned run a line."""
+    runs = [run for run in figures.value("learned_wirings/runs") if any(run["swapped"])]
+    epochs = [point["epoch"] for point in runs[0]["there"]]
+    lines = []
+    for run in runs:
+        shares = {point["epoch"]: f"{100 * point['share']:.1f} %" for point in run["there"]}
+        lines.append([f"`{run['wiring']}`, seed {run['seed']}", *(shares.get(epoch, "") for epoch in epochs)])
+    return table(["after epoch", *(f"{epoch:g}" for epoch in epochs)], lines)
+
+
 def _kilobytes(own: trained_here.Trained) -> str:
     return f"{own.file().stat().st_size / 1000:,.0f} kB"
 
@@ -217,4 +242,6 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "trained_headlines": headlines,
     "published_sources": sources,
     "shipped": shipped,
+    "wirings": wirings,
+    "last_edges": last_edges,
 }
