@@ -3,9 +3,10 @@
     python docs/pictures/small_world.py [--runs checkpoints/dnw-seed_0 ...] [--out docs/pictures/small_world.png]
 
 With `--runs`, folders of finished runs of one static classifier, their wirings are measured first, at every checkpoint
-that is kept, and written to `benchmarks/results/small_world.json`; without, the picture is drawn from that file. Beside
-them stand random wirings of the same network with as many edges, drawn as the rule `random` draws them, and the wirings
-of the runs with their edges exchanged at random, so that every node keeps its number of edges from and to every level.
+that is kept, and written to `benchmarks/results/small_world.json`, beside those of other classifiers; without, the
+picture is drawn from that file, a plane for each classifier. Beside them stand random wirings of the same network with as
+many edges, drawn as the rule `random` draws them, and the wirings of the runs with their edges exchanged at random, so
+that every node keeps its number of edges from and to every level.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
@@ -106,10 +108,19 @@ def _exchanged(edges: NDArray[np.int64], draws: np.random.Generator) -> NDArray[
     return np.array(end)
 
 
-def picture(found: Mapping[str, Any]) -> Figure:
-    """One plane; lines are trainings, from their first wiring to their last."""
-    figure = Figure(figsize=(8.5, 5.2), facecolor="none")
-    axes = figure.subplots()
+def picture(networks: Sequence[Mapping[str, Any]]) -> Figure:
+    """A plane for each network; lines are trainings, from their first wiring to their last."""
+    figure = Figure(figsize=(5.2 * len(networks), 4.8), facecolor="none")
+    for axes, found in zip(np.atleast_1d(figure.subplots(1, len(networks))), networks, strict=True):
+        _draw(axes, found)
+    figure.tight_layout()
+    return figure
+
+
+def _draw(axes: Axes, found: Mapping[str, Any]) -> None:
+    settings, edges = found["settings"], found["runs"][0]["points"][-1]["edges"]
+    title = f"{settings['data']}, {settings['num_epochs']} epochs, {edges:,} live edges"
+    axes.set_title(title, color=GREY, fontsize=10)
     axes.scatter(*_columns(found["drawn"]), s=14, marker="x", color=GREY, label=f"{len(found['drawn'])} random draws")
     label = "ends of the learned edges exchanged"
     axes.scatter(*_columns(found["exchanged"]), s=26, marker="s", facecolors="none", edgecolors=GREY, label=label)
@@ -124,8 +135,12 @@ def picture(found: Mapping[str, Any]) -> Figure:
         axes.plot(x[-1], y[-1], marker, ms=9, mew=2, color=colour, label=name, ls="none")
     dress(axes, "path length", "clustering")
     axes.legend(frameon=False, fontsize=8, labelcolor=GREY)
-    figure.tight_layout()
-    return figure
+
+
+def kept_beside(new: Mapping[str, Any], path: Path) -> list[Mapping[str, Any]]:
+    """The networks of a results file with a new one, which takes the place of one with the same settings."""
+    known = json.loads(path.read_text())["networks"] if path.exists() else []
+    return [*(found for found in known if found["settings"] != new["settings"]), new]
 
 
 def _columns(points: Sequence[Mapping[str, float]]) -> tuple[list[float], list[float]]:
@@ -138,8 +153,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".png"))
     args = parser.parse_args()
     if args.runs:
-        RESULTS.write_text(json.dumps({"measured": conditions(), **measure(args.runs)}, indent=1) + "\n")
-    save(picture(json.loads(RESULTS.read_text())), args.out)
+        networks = kept_beside({"measured": conditions(), **measure(args.runs)}, RESULTS)
+        RESULTS.write_text(json.dumps({"networks": networks}, indent=1) + "\n")
+    save(picture(json.loads(RESULTS.read_text())["networks"]), args.out)
     print(f"written to {args.out}")
 
 
