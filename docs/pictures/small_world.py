@@ -4,9 +4,9 @@
 
 With `--runs`, folders of finished runs of one static classifier, their wirings are measured first, at every checkpoint
 that is kept, and written to `benchmarks/results/small_world.json`, beside those of other classifiers; without, the
-picture is drawn from that file, a plane for each classifier. Beside them stand random wirings of the same network with as
-many edges, drawn as the rule `random` draws them, and the wirings of the runs with their edges exchanged at random, so
-that every node keeps its number of edges from and to every level.
+picture is drawn from that file, a plane for each classifier. Beside them stand random wirings of the same network with
+as many edges, drawn as the rule `random` draws them, and the wirings of the runs with their edges exchanged at random,
+so that every node keeps its number of edges from and to every level.
 """
 
 from __future__ import annotations
