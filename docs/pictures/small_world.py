@@ -153,8 +153,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".png"))
     args = parser.parse_args()
     if args.runs:
-        networks = kept_beside({"measured": conditions(), **measure(args.runs)}, RESULTS)
-        RESULTS.write_text(json.dumps({"networks": networks}, indent=1) + "\n")
+        measured = conditions()
+        networks = kept_beside({"measured": measured, **measure(args.runs)}, RESULTS)
+        RESULTS.write_text(json.dumps({"measured": measured, "networks": networks}, indent=1) + "\n")
     save(picture(json.loads(RESULTS.read_text())["networks"]), args.out)
     print(f"written to {args.out}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer, RMSprop
@@ -63,7 +65,23 @@ def make_optimizer(experiment: Experiment, network: nn.Module) -> Optimizer:
     fused = _is_fused(experiment, next(network.parameters()).device)
     if experiment.optimizer == "adam":
         return Adam(groups, lr=experiment.lr, fused=fused)
-    return SGD(groups, lr=experiment.lr, momentum=experiment.momentum, nesterov=experiment.nesterov, fused=fused)
+    optimizer = SGD(groups, lr=experiment.lr, momentum=experiment.momentum, nesterov=experiment.nesterov, fused=fused)
+    if fused and experiment.momentum:
+        optimizer.register_step_pre_hook(_begin_late)
+    return optimizer
+
+
+def _begin_late(optimizer: Optimizer, *_: Any) -> None:
+    """Give a weight that gets its first gradient after others have got theirs a momentum of 0, as if it had had one.
+
+    The fused kernel wants a momentum of all or of none.
+    """
+    for group in optimizer.param_groups:
+        moved = [weight for weight in group["params"] if weight.grad is not None]
+        without = [weight for weight in moved if optimizer.state[weight].get("momentum_buffer") is None]
+        if len(without) < len(moved):
+            for weight in without:
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
 
 def _is_fused(experiment: Experiment, device: torch.device) -> bool | None:

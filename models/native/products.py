@@ -32,7 +32,8 @@ def rounding_pays(dtype: torch.dtype) -> bool:
 
 @cache
 def _multiplies_vectors() -> bool:
-    return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16")) and not known.get("amx_tile")
 
 
 def product_over_planes(

@@ -21,10 +21,8 @@ from models.networks.planes import (
     UNCHANGED,
     AnyPlanes,
     axes_in_memory,
-    cut,
     enter,
     enter_first,
-    is_native,
     leave,
     make_sources,
     normalized,
@@ -33,21 +31,17 @@ from models.networks.planes import (
     within,
 )
 from models.networks.solvers import SOLVERS
-from models.signatures import extended
+from models.networks.tiny_classifier import TinyClassifier, depthwise
 from models.sparse.graph import ChannelGraph, Edges
 from models.sparse.layers import (
     as_array,
-    convolution_level,
     depthwise_of,
-    fold_batch_norm,
     input_level,
     instance_norm_of,
     linear_level,
     sum_level,
 )
-from models.wirings.graph import Graph
 from models.wirings.layout import Block, EdgeLayout
-from models.wirings.registry import make_wiring
 
 
 def static_layout(dim: int, downsample_dim: int, feature_dim: int, layers: int) -> EdgeLayout:
@@ -60,120 +54,17 @@ def static_layout(dim: int, downsample_dim: int, feature_dim: int, layers: int) 
     return EdgeLayout(dim, dim, tuple(blocks))
 
 
-class _TinyClassifier(nn.Module):
-    """Stem and read-out, and the rule of the graph between them.
-
-    Input [batch, in_channels, image_size, image_size]; output [batch, classes]. The state has `dim` channels at a
-    quarter of the image's size, the stem's `downsample_dim` first, the others zero at the start. The last
-    `feature_dim` channels are read out: their mean over the four positions before the centre, then a linear layer.
-
-    Args:
-        classes: number of classes.
-        image_size: pixels, at least 16.
-        wiring: name of the rule (`models.wirings.registry.WIRINGS`).
-        prune_rate: share of the dim x dim matrix that is removed.
-        in_channels: channels of the images.
-        dim, downsample_dim, feature_dim: channels of the state, of the stem, and read out.
-        options: of the rule, by their names.
-
-    Raises:
-        ValueError: an image too small for the read-out, widths that do not fit one another, or a rule or an option that
-            there is not.
-    """
-
-    def __init_subclass__(cls) -> None:
-        cls.__signature__ = extended(cls.__init__, _TinyClassifier.__init__)  # type: ignore[attr-defined]
-
-    def __init__(
-        self,
-        classes: int,
-        image_size: int,
-        wiring: str = "complete",
-        prune_rate: float = 0.0,
-        in_channels: int = 3,
-        dim: int = 800,
-        downsample_dim: int = 32,
-        feature_dim: int = 100,
-        **options: Any,
-    ) -> None:
-        super().__init__()
-        if image_size < 16:
-            raise ValueError(f"The tiny classifiers need images of at least 16 pixels, not {image_size}.")
-        if downsample_dim % 2 or not downsample_dim < dim:
-            raise ValueError(f"downsample_dim must be even and below dim ({dim}), not {downsample_dim}.")
-        if feature_dim > dim:
-            raise ValueError(f"feature_dim ({feature_dim}) cannot exceed dim ({dim}).")
-        self.dim = dim
-        self.downsample_dim = downsample_dim
-        self.feature_dim = feature_dim
-        half = downsample_dim // 2
-        self.downsample = nn.Sequential(
-            nn.Conv2d(in_channels, half, 3, stride=2, padding=1),
-            nn.BatchNorm2d(half),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(half, half, 3, stride=2, padding=1, groups=half),
-            nn.Conv2d(half, downsample_dim, 1),
-            nn.BatchNorm2d(downsample_dim),
-        )
-        self.fc = nn.Linear(feature_dim, classes)
-        self.image_size = image_size
-        centre = image_size // 4 // 2
-        self._centre = slice(centre - 2, centre)
-        self._rule = wiring, prune_rate, options
-
-    def wired_graph(self, layout: EdgeLayout) -> Graph:
-        """A graph of that layout under the network's rule."""
-        wiring, prune_rate, options = self._rule
-        return Graph(layout, make_wiring(wiring, layout, prune_rate, **options))
-
-    def stem(self, images: Tensor) -> Tensor:
-        """The stem's channels [batch, downsample_dim, height, width].
-
-        On CPUs its depthwise convolution goes back several times as fast in channels_last.
-        """
-        if is_native(images, self):
-            images = images.contiguous(memory_format=torch.channels_last)
-        return self.downsample(images)
-
-    def start(self, images: Tensor) -> Tensor:
-        """The state [batch, dim, height, width] that the graph starts from."""
-        stem = self.downsample(images)
-        return F.pad(stem, (0, 0, 0, 0, 0, self.dim - stem.shape[1]))
-
-    def read_out(self, state: Tensor) -> Tensor:
-        """Logits [batch, classes] of a final state whose last channels are the features."""
-        return self.classify(cut(state[:, -self.feature_dim :], self.window))
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits [batch, classes] of the features within the window."""
-        return self.fc(features.mean(dim=(2, 3)))
-
-    def stem_graph(self) -> ChannelGraph:
-        """The stem as a channel graph: conv, BN, ReLU, depthwise conv, 1x1 conv, BN."""
-        first, first_norm, _, spread, mix, mix_norm = self.downsample
-        level = fold_batch_norm(convolution_level("downsample.0", "downsample", 0, first), first_norm)
-        level = replace(level, relu=True, depthwise=depthwise_of(spread), probe=("downsample.3", 0))
-        state = fold_batch_norm(convolution_level("downsample.4", "downsample", 1, mix), mix_norm)
-        state = replace(state, probe=("downsample", 0))
-        return ChannelGraph((input_level(level.incoming.columns), level, state), flat=False)
-
-    @property
-    def window(self) -> Window:
-        """Of the state, that the features are the mean of."""
-        return self._centre.start, self._centre.stop, self._centre.start, self._centre.stop
-
-
-class StaticNeuralGraph(_TinyClassifier):
+class StaticNeuralGraph(TinyClassifier):
     """Blocks of channels one after another: instance norm, ReLU, depthwise conv, then edges to all later channels.
 
-    Args: as `_TinyClassifier`, and
+    Args: as `TinyClassifier`, and
         layers: blocks; the first is the stem's channels, the others share the rest evenly.
     """
 
     def __init__(self, *args: Any, layers: int = 5, **shared: Any) -> None:
         super().__init__(*args, **shared)
         self.bounds = _block_bounds(self.dim, self.downsample_dim, layers)
-        self.conv = _depthwise(self.dim)
+        self.conv = depthwise(self.dim)
         self.graph = self.wired_graph(static_layout(self.dim, self.downsample_dim, self.feature_dim, layers))
         self.norm = nn.ModuleList(nn.InstanceNorm2d(b - a, affine=True) for a, b in pairwise(self.bounds))
 
@@ -238,10 +129,10 @@ class StaticNeuralGraph(_TinyClassifier):
 class _Step(nn.Module):
     """ReLU, depthwise conv, graph, instance norm: [batch, dim, height, width] to the same shape."""
 
-    def __init__(self, network: _TinyClassifier) -> None:
+    def __init__(self, network: TinyClassifier) -> None:
         super().__init__()
         dim = network.dim
-        self.conv = _depthwise(dim)
+        self.conv = depthwise(dim)
         self.graph = network.wired_graph(EdgeLayout.full(dim, dim))
         self.norm = nn.InstanceNorm2d(dim, affine=True)
 
@@ -277,10 +168,10 @@ class _EngineStep(nn.Module):
         return self.engine(state)
 
 
-class DiscreteTimeNeuralGraph(_TinyClassifier):
+class DiscreteTimeNeuralGraph(TinyClassifier):
     """The same step `layers` times with shared weights: ReLU, depthwise conv, graph, instance norm.
 
-    Args: as `_TinyClassifier`, and
+    Args: as `TinyClassifier`, and
         layers: number of steps.
     """
 
@@ -323,10 +214,10 @@ class DiscreteTimeNeuralGraph(_TinyClassifier):
         return {"": ChannelGraph(tuple(levels), kept={"step.graph": step.graph.wiring.kept})}
 
 
-class ContinuousTimeNeuralGraph(_TinyClassifier):
+class ContinuousTimeNeuralGraph(TinyClassifier):
     """The state follows x' = norm(graph(depthwise(relu(x)))) from time 0 to 1.
 
-    Args: as `_TinyClassifier`, and
+    Args: as `TinyClassifier`, and
         solver: a name in `models.networks.solvers.SOLVERS`; an adaptive one chooses its steps by `tolerance`, the
             others take `solver_steps` even ones.
         solver_steps: steps of a fixed-step solver.
@@ -403,10 +294,6 @@ class ContinuousTimeNeuralGraph(_TinyClassifier):
     def measures(self) -> dict[str, float]:
         """`function_evaluations` of the last forward pass."""
         return {"function_evaluations": self.function_evaluations}
-
-
-def _depthwise(channels: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
 
 
 def _block_bounds(dim: int, downsample_dim: int, layers: int) -> list[int]:

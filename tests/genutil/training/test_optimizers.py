@@ -56,3 +56,19 @@ def test_two_steps_of_sgd_with_decay_momentum_and_nesterov() -> None:
 def test_nothing_to_train_is_told() -> None:
     with pytest.raises(UserError, match="no weights to train"):
         make_optimizer(Experiment(), nn.ReLU())
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_weight_that_gets_its_first_gradient_late_moves_as_without_the_fused_kernel(nesterov: bool) -> None:
+    ends = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        network = nn.ModuleList(nn.Linear(2, 2, bias=False) for _ in range(2))
+        optimizer = make_optimizer(Experiment(lr=0.1, momentum=0.9, nesterov=nesterov, fused=fused), network)
+        for step in range(3):
+            network[0].weight.grad = torch.full((2, 2), 1.0 + step)
+            network[1].weight.grad = torch.full((2, 2), 2.0 + step) if step else None
+            optimizer.step()
+        ends.append([layer.weight.detach() for layer in network])
+    for fused, plain in zip(*ends, strict=True):
+        torch.testing.assert_close(fused, plain)

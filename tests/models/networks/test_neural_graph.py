@@ -1,4 +1,4 @@
-"""The tiny classifiers: the solver of the continuous one, the read-out, and engines in the place of parts."""
+"""The tiny classifiers: the solver of the continuous one, and engines in the place of parts."""
 
 from __future__ import annotations
 
@@ -57,16 +57,6 @@ def test_the_gradient_through_the_solver_is_the_functions():
             assert float(weight.grad[index]) == pytest.approx(float((up - down) / (2 * step)), rel=1e-4, abs=1e-7)
 
 
-def test_the_read_out_is_the_mean_of_four_positions():
-    network = models.build_network("static", classes=3, **SMALL).eval()
-    state = torch.zeros(1, 40, 8, 8)
-    state[:, :, 2:4, 2:4] = 1
-    inside = network.read_out(state)
-    state[:, :, 4:] = state[:, :, :, 4:] = 9
-    assert network.read_out(state).equal(inside)
-    torch.testing.assert_close(inside, network.fc(torch.ones(1, 6)))
-
-
 def test_the_continuous_network_measures_its_evaluations():
     network = continuous(solver="euler", solver_steps=5).eval()
     assert network.measures() == {"function_evaluations": 0}
@@ -98,11 +88,3 @@ def test_engines_are_called_in_the_place_of_the_parts(in_place):
         network.take_engine("downsample", Doubled(stem))
         network.take_engine("step", Doubled(lambda planes: step(planes, weight)))
         torch.testing.assert_close(network(images), expected)
-
-
-def test_the_window_is_what_is_read_out():
-    network = models.build_network("static", classes=3, **SMALL).eval()
-    top, bottom, left, right = network.window
-    state = torch.zeros(1, 40, 8, 8)
-    state[:, :, top:bottom, left:right] = 1
-    torch.testing.assert_close(network.read_out(state), network.fc(torch.ones(1, 6)))
