@@ -89,7 +89,8 @@ Function wrap(R (*function)(A...)) {
   ENTRY(wirings_node_forward_##TYPE), ENTRY(wirings_node_backward_##TYPE), ENTRY(wirings_count_edges_##TYPE),       \
       ENTRY(wirings_list_edges_##TYPE), ENTRY(wirings_turn_edges_##TYPE), ENTRY(wirings_sum_over_edges_##TYPE),     \
       ENTRY(wirings_keep_largest_##TYPE), ENTRY(wirings_zero_rows_##TYPE), ENTRY(wirings_copy_rows_##TYPE),         \
-      ENTRY(wirings_place_##TYPE), ENTRY(wirings_to_planes_##TYPE), ENTRY(wirings_from_planes_##TYPE)
+      ENTRY(wirings_place_##TYPE), ENTRY(wirings_product_at_edges_##TYPE), ENTRY(wirings_to_planes_##TYPE),         \
+      ENTRY(wirings_from_planes_##TYPE)
 
 const std::map<std::string, Function> FUNCTIONS = {
     ENTRY(wirings_layout),

@@ -82,6 +82,12 @@ def test_sums_over_edges(nodes, sources, positions, density, dtype, elsewhere):
     test_training.test_sums_over_edges_are_products(nodes, sources, positions, density, dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("nodes", "sources", "positions"), [(1, 1, 1), (70, 131, 448), (300, 90, 65)])
+def test_products_at_edges(nodes, sources, positions, dtype, elsewhere):
+    test_training.test_products_at_edges_are_entries_of_the_whole_product(nodes, sources, positions, 0.2, 2, dtype)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 17])
 @pytest.mark.parametrize("size", [(1, 2), (5, 7), (2, 9)])
 @pytest.mark.parametrize("stride", [1, 2])
