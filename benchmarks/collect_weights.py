@@ -10,7 +10,9 @@ queue's folder. What is written is evaluated on all test images and has to reach
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -89,20 +91,20 @@ def collect(entry: Entry, result: Mapping[str, Any], folder: Path, weights: Path
     """
     checkpoint = last_weights(entry, result, folder)
     name = f"{result['settings']['data']}_{entry.name}"
-    path = weights / f"{name}.safetensors"
     what = load(str(checkpoint), name, [])
-    weights.mkdir(parents=True, exist_ok=True)
-    size = formats.export(path, replace(what, experiment=_without_places(what.experiment)))
-    try:
+    with tempfile.TemporaryDirectory() as own:  # what is shipped already stays until the new one is good
+        trial = Path(own) / f"{name}.safetensors"
+        size = formats.export(trial, replace(what, experiment=_without_places(what.experiment)))
         if size > MOST_BYTES:
-            raise UserError(f"{path} has {size:,} bytes, more than {MOST_BYTES:,}.")
-        found = run.run(command_line.resolve(CommandLine(None, {**places, "resume": str(path), "evaluate": True})))
+            raise UserError(f"{trial.name} has {size:,} bytes, more than {MOST_BYTES:,}.")
+        found = run.run(command_line.resolve(CommandLine(None, {**places, "resume": str(trial), "evaluate": True})))
         if abs(found["top1"] - result["last"]["top1"]) >= 0.005:
-            raise UserError(f"{path} reaches {found['top1']:.2f} %, and its training {result['last']['top1']:.2f} %.")
-        right = right_of_first(str(path), FIRST, places)
-    except UserError:
-        path.unlink()
-        raise
+            reached = f"{found['top1']:.2f} %, and its training {result['last']['top1']:.2f} %"
+            raise UserError(f"{trial.name} reaches {reached}.")
+        right = right_of_first(str(trial), FIRST, places)
+        weights.mkdir(parents=True, exist_ok=True)
+        path = weights / trial.name
+        shutil.copyfile(trial, path)
     length = kind_of(entry.experiment, result["settings"]).length()
     seed, top1 = result["settings"]["seed"], round(found["top1"], 4)
     return Trained(name, entry.experiment, seed, length, top1, right, trained.checksum(path))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import nn
 
@@ -118,6 +119,7 @@ def picture(found: Mapping[str, Any]) -> Figure:
     degrees.set_yscale("log")
     dress(degrees, "edges of a channel", "share of channels with so many or more")
     dress(lengths, "length of an edge, in steps of the computation", "share of edges")
+    lengths.xaxis.set_major_locator(MaxNLocator(integer=True))
     swapped.set_yscale("log")
     dress(swapped, "epoch", "edges that act and did not an epoch before")
     there.set_ylim(0, 1.02)

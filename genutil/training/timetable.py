@@ -49,14 +49,12 @@ class Timetable:
     @property
     def validation_due(self) -> bool:
         """Whether a validation follows the last step, and has not been done yet."""
-        progress, interval = self.progress, self.experiment.val_interval
-        if interval is None:
-            return progress.step >= self.epoch_end
-        here = progress.updates % interval == 0 or progress.updates == self.steps
-        return here and progress.updates != progress.validated
+        progress = self.progress
+        done = self.experiment.val_interval is not None and progress.updates == progress.validated
+        return self.validates_at(progress.step) and not done
 
     def validates_at(self, step: int) -> bool:
-        """Whether a validation will follow that step of the present epoch, which lies ahead."""
+        """Whether a validation follows that step of the present epoch."""
         progress, interval = self.progress, self.experiment.val_interval
         if interval is None:
             return step >= self.epoch_end

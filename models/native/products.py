@@ -8,6 +8,7 @@ half of the nodes of the published MobileNet-like network with 22.5 % of the edg
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ def rounding_pays(dtype: torch.dtype) -> bool:
 
 @cache
 def _multiplies_vectors() -> bool:
-    known = torch.cpu.get_capabilities()
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch may lack it
     return bool(known.get("avx512_bf16")) and not known.get("amx_tile")
 
 

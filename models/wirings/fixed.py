@@ -31,14 +31,11 @@ class _Fixed(Wiring):
     """A mask that training does not change; only the edges in it get a gradient."""
 
     mask: Tensor
+    reaches_idle = False
 
     def __init__(self, layout: EdgeLayout, prune_rate: float) -> None:
         super().__init__(layout, prune_rate)
         self.register_buffer("mask", torch.zeros(layout.possible, dtype=torch.bool))
-
-    @property
-    def reaches_idle(self) -> bool:
-        return False
 
     def forward(self, weight: Tensor) -> Tensor:
         return torch.where(self.mask, weight, 0)

@@ -68,14 +68,11 @@ class DNWNoUpdate(Learned):
     """The ablation of DNW: the strongest k edges act, and only they get a gradient."""
 
     mask: Tensor
+    reaches_idle = False
 
     def __init__(self, layout: EdgeLayout, prune_rate: float) -> None:
         super().__init__(layout, prune_rate)
         self.register_buffer("mask", torch.ones(layout.possible, dtype=torch.bool))
-
-    @property
-    def reaches_idle(self) -> bool:
-        return False
 
     def score(self, weight: Tensor) -> Tensor:
         return torch.where(self.mask, weight.detach().abs(), 0)

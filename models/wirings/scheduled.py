@@ -59,6 +59,7 @@ class _Masked(Scheduled):
     """
 
     mask: Tensor
+    reaches_idle = False
 
     def __init__(
         self, layout: EdgeLayout, prune_rate: float, *, interval: int = INTERVAL.default, end: float = END.default
@@ -66,10 +67,6 @@ class _Masked(Scheduled):
         super().__init__(layout, prune_rate)
         self.interval, self.end = interval, end
         self.register_buffer("mask", torch.ones(layout.possible, dtype=torch.bool))
-
-    @property
-    def reaches_idle(self) -> bool:
-        return False
 
     def forward(self, weight: Tensor) -> Tensor:
         return torch.where(self.mask, weight, 0)
@@ -197,15 +194,11 @@ class RigL(_Regrown):
         end: float = END.default,
     ) -> None:
         super().__init__(layout, prune_rate, fraction=fraction, interval=interval, end=end)
-        self.dense_gradient = True
-
-    @property
-    def reaches_idle(self) -> bool:
-        return self.dense_gradient
+        self.reaches_idle = True
 
     def forward(self, weight: Tensor) -> Tensor:
         # idle edges get a gradient only in steps that a change follows
-        return StraightThrough.apply(weight, self.mask) if self.dense_gradient else super().forward(weight)
+        return StraightThrough.apply(weight, self.mask) if self.reaches_idle else super().forward(weight)
 
     def change(
         self, weight: Tensor, gradient: Tensor | None, states: Sequence[Tensor], edges: int, step: int, steps: int
@@ -216,13 +209,13 @@ class RigL(_Regrown):
         self._replace(weight, states, _weakest(weight, self.mask, fraction), gradient)
 
     def prepare(self, step: int, steps: int) -> None:
-        self.dense_gradient = self.due(step, steps)
+        self.reaches_idle = self.due(step, steps)
 
     def get_extra_state(self) -> dict[str, bool]:
-        return {"dense_gradient": self.dense_gradient}
+        return {"dense_gradient": self.reaches_idle}
 
     def set_extra_state(self, state: Mapping[str, bool]) -> None:
-        self.dense_gradient = state["dense_gradient"]
+        self.reaches_idle = state["dense_gradient"]
 
 
 def _weakest(weight: Tensor, among: Tensor, fraction: float) -> Tensor:

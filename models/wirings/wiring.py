@@ -39,14 +39,11 @@ class Wiring(nn.Module):
     Attributes:
         kept: edges that the rule lets act.
         any_count: it can keep any number of edges, as a global budget asks.
+        reaches_idle: edges that do not act get a gradient, too; else it is computed for the others alone.
     """
 
     any_count: ClassVar[bool] = True
-
-    @property
-    def reaches_idle(self) -> bool:
-        """Whether edges that do not act get a gradient, too. Where not, it is computed for the others alone."""
-        return True
+    reaches_idle: bool = True
 
     def __init__(self, layout: EdgeLayout, prune_rate: float = 0.0) -> None:
         super().__init__()

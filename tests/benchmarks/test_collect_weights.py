@@ -116,6 +116,12 @@ def test_what_does_not_reach_its_accuracy_or_is_large_is_not_kept(
     assert "%, and its training" in capsys.readouterr().err
     assert list(weights.glob("*.safetensors")) == []
 
+    assert collect(queue, weights, monkeypatch) == 0  # what is shipped stays where a later one is refused
+    (shipped,) = trained.catalogue(weights).values()
+    assert collect(folder, weights, monkeypatch) == 2
+    assert trained.catalogue(weights) == {shipped.name: shipped}
+    assert shipped.file(weights).is_file()
+
 
 def test_the_median_of_results() -> None:
     results = [{"last": {"top1": top1}, "settings": {"seed": seed}} for seed, top1 in enumerate((81.0, 80.0, 82.0))]

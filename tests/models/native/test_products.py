@@ -138,7 +138,7 @@ def test_gradients_are_made_at_the_acting_edges_alone_where_no_others_count(
 
     network = build(name, wiring, prune_rate=0.9)
     for _, graph in graphs(network):
-        graph.wiring.dense_gradient = False  # as RigL in most of its steps
+        graph.wiring.reaches_idle = False  # as it is with RigL in most of its steps
         if zero:
             graph.weight.data[graph.acting().nonzero()[0]] = 0
     images, labels = batch_of(8)
