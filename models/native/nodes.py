@@ -15,7 +15,7 @@ from models.native import training
 from models.native.buffers import BUFFERS
 from models.native.products import product_over_planes, rounding_pays
 from models.native.tape import Planes, Tape, Window, window_size, within
-from models.native.training import Edges, NodeSpec, NormKind, Term
+from models.native.training import Edges, NodeSpec, NormKind, Reached, Term
 
 Norm = nn.BatchNorm2d | nn.InstanceNorm2d
 
@@ -41,11 +41,11 @@ class Sources:
         tape: of the planes.
         size: height and width.
         columns: how many sources there will be.
-        nonzero_alone: asked on the way back whether the nonzero entries of the weights alone need a gradient.
+        reached: asked on the way back which entries of the weights need a gradient.
     """
 
     def __init__(
-        self, tape: Tape, size: tuple[int, int], columns: int, nonzero_alone: Callable[[], bool] = lambda: False
+        self, tape: Tape, size: tuple[int, int], columns: int, reached: Callable[[], Reached] = lambda: Reached.ALL
     ) -> None:
         self.tape = tape
         self.planes = Planes.empty(tape, size, columns)
@@ -53,11 +53,11 @@ class Sources:
         self._still = torch.zeros(columns, dtype=torch.bool)
         self._sums: list[_Sum] = []
         self._rounded: Tensor | None = None
-        self._ask_nonzero_alone = nonzero_alone
+        self._ask_reached = reached
 
     @cached_property
-    def _nonzero_alone(self) -> bool:
-        return self._ask_nonzero_alone()
+    def _reached(self) -> Reached:
+        return self._ask_reached()
 
     def grow(self, planes: Planes, norm: Norm | None, kernel: Tensor, stride: int = 1) -> None:
         """Add nodes: norm, ReLU and depthwise convolution of planes.
@@ -111,8 +111,9 @@ class Sources:
                 return
             if place is not None:
                 given = nodes.gradient[:, :positions]
-                if self._nonzero_alone and edges.are_few:
-                    tape.gradients[place] = training.product_at_edges(edges.to_nodes, given, sources.numbers)
+                few = edges.few_reached(self._reached)
+                if few is not None:
+                    tape.gradients[place] = training.product_at_edges(few, given, sources.numbers)
                 else:
                     still = self._still[first : first + count]
                     rounded = self._in_bfloat16(first, sources, window) if rounding_pays(tape.dtype) else None

@@ -80,13 +80,13 @@ extern "C" const char* wirings_layout() {
   extern "C" int wirings_node_backward_##NAME(const Node<T>* node) { return training::run_node(*node, true); }       \
   extern "C" int64_t wirings_count_edges_##NAME(const T* weight, int64_t nodes, int64_t sources, int64_t stride,     \
                                                 int64_t near, int64_t wanted, int32_t* begin, int64_t* block,        \
-                                                int threads) {                                                       \
-    return training::count_edges(weight, nodes, sources, stride, near, wanted, begin, block, threads);               \
+                                                int marked, int threads) {                                           \
+    return training::count_edges(weight, nodes, sources, stride, near, wanted, begin, block, marked, threads);       \
   }                                                                                                                  \
   extern "C" void wirings_list_edges_##NAME(const T* weight, int64_t nodes, int64_t sources, int64_t stride,         \
                                             int64_t block, const int32_t* begin, int32_t* source, T* value,          \
-                                            int threads) {                                                           \
-    training::list_edges(weight, nodes, sources, stride, block, begin, source, value, threads);                      \
+                                            int marked, int threads) {                                               \
+    training::list_edges(weight, nodes, sources, stride, block, begin, source, value, marked, threads);              \
   }                                                                                                                  \
   extern "C" void wirings_turn_edges_##NAME(const EdgeList<T>* edges, int64_t sources, int64_t block,                \
                                             int32_t* begin, int32_t* node, T* value) {                               \

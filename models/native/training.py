@@ -11,7 +11,7 @@ import ctypes
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
 from functools import cache, cached_property
 from typing import Any
 
@@ -43,6 +43,14 @@ class NormKind(IntEnum):
     BATCH = 1
     INSTANCE = 2
     FIXED = 3
+
+
+class Reached(Enum):
+    """The entries of a matrix of weights that want a gradient: all; those that are not 0; also those that are -0."""
+
+    ALL = auto()
+    NONZERO = auto()
+    MARKED = auto()
 
 
 class EdgeListSpec(ctypes.Structure):
@@ -139,16 +147,24 @@ class EdgeList:
 
 
 class Edges:
-    """The nonzero edges of a weight [nodes, sources]; its rows may lie apart."""
+    """The nonzero edges of a weight [nodes, sources]; its rows may lie apart.
 
-    def __init__(self, weight: Tensor) -> None:
+    Args:
+        weight: of the edges.
+        marked: those of weight -0 as well.
+    """
+
+    def __init__(self, weight: Tensor, marked: bool = False) -> None:
+        self.marked = marked
         self.weight = weight if weight.stride(1) == 1 or weight.shape[1] == 1 else weight.contiguous()
         self.nodes, self.sources = weight.shape
 
-    @property
-    def are_few(self) -> bool:
-        """Whether products at the edges alone take less time than a product of whole matrices."""
-        return len(self.to_nodes.source) <= FEW_EDGES * self.nodes * self.sources
+    def few_reached(self, reached: Reached) -> EdgeList | None:
+        """The edges to each node that want a gradient; None for so many that a product of whole matrices is faster."""
+        if reached is Reached.ALL:
+            return None
+        edges = self.to_nodes if reached is Reached.NONZERO else Edges(self.weight, marked=True).to_nodes
+        return edges if len(edges.source) <= FEW_EDGES * self.nodes * self.sources else None
 
     @cached_property
     def to_nodes(self) -> EdgeList:
@@ -159,13 +175,13 @@ class Edges:
         begin = torch.empty(max(1, -(-self.sources // near)), self.nodes + 1, dtype=torch.int32)
         block = _I64()
         acting = _call("count_edges", dtype)(
-            *shape, _I64(near), _I64(EDGES_A_VISIT), _POINTER(_at(begin)), ctypes.byref(block), threads
+            *shape, _I64(near), _I64(EDGES_A_VISIT), _POINTER(_at(begin)), ctypes.byref(block), self.marked, threads
         )
         begin = begin[: max(1, -(-self.sources // max(block.value, 1)))]
         source = torch.empty(acting, dtype=torch.int32)
         value = torch.empty(acting, dtype=dtype)
         _call("list_edges", dtype)(
-            *shape, block, *(_POINTER(_at(tensor)) for tensor in (begin, source, value)), threads
+            *shape, block, *(_POINTER(_at(tensor)) for tensor in (begin, source, value)), self.marked, threads
         )
         return EdgeList(begin, source, value, self.sources, block.value)
 

@@ -130,12 +130,18 @@ bool sum_over_edges(const Term<T>* terms, int64_t count, int64_t nodes, int64_t 
   return done;
 }
 
-// The nonzero entries of weight [nodes, sources] (rows `stride` apart) counted by block of sources and node. A block has a
+// Whether a weight is an edge: where it is not 0, and if asked for, also where it is -0.
+template <typename T>
+LANES_INLINE bool is_edge(T weight, bool marked) {
+  return (weight != 0) | (marked & std::signbit(weight));
+}
+
+// The edges of weight [nodes, sources] (rows `stride` apart), see is_edge, counted by block of sources and node. A block has a
 // multiple of `near` sources, so many that a node has about `wanted` edges in it; `block` says how many. `begin` has room
 // for blocks of `near`.
 template <typename T>
 int64_t count_edges(const T* weight, int64_t nodes, int64_t sources, int64_t stride, int64_t near, int64_t wanted,
-                    int32_t* begin, int64_t* block, int threads) {
+                    int32_t* begin, int64_t* block, bool marked, int threads) {
   const int64_t fine = (sources + near - 1) / near, row_length = nodes + 1;
   int64_t edges = 0;
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : edges)
@@ -144,7 +150,7 @@ int64_t count_edges(const T* weight, int64_t nodes, int64_t sources, int64_t str
       const T* row = weight + node * stride;
       const int64_t end = std::min(sources, (b + 1) * near);
       int32_t count = 0;
-      for (int64_t s = b * near; s < end; s++) count += row[s] != 0;
+      for (int64_t s = b * near; s < end; s++) count += is_edge(row[s], marked);
       begin[b * row_length + node] = count;
       edges += count;
     }
@@ -168,7 +174,7 @@ int64_t count_edges(const T* weight, int64_t nodes, int64_t sources, int64_t str
 // The edges that `begin` of count_edges counts, in its order.
 template <typename T>
 void list_edges(const T* weight, int64_t nodes, int64_t sources, int64_t stride, int64_t block, const int32_t* begin,
-                int32_t* source, T* value, int threads) {
+                int32_t* source, T* value, bool marked, int threads) {
   const int64_t blocks = (sources + block - 1) / block;
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t node = 0; node < nodes; node++)
@@ -177,7 +183,7 @@ void list_edges(const T* weight, int64_t nodes, int64_t sources, int64_t stride,
       const int64_t end = std::min(sources, (b + 1) * block);
       int64_t edge = begin[b * (nodes + 1) + node];
       for (int64_t s = b * block; s < end; s++)
-        if (row[s] != 0) {
+        if (is_edge(row[s], marked)) {
           source[edge] = static_cast<int32_t>(s);
           value[edge++] = row[s];
         }

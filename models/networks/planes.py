@@ -158,7 +158,7 @@ def make_sources(planes: AnyPlanes, columns: int, edges: Sequence[Tensor], graph
     if not isinstance(planes, Planes):
         return _TorchSources(SparseSums if sparse_sums_pay(edges, planes) else DenseSums)
     height, width = ((side - 1) // stride + 1 for side in planes.size)
-    return _NativeSources(native.Sources(planes.tape, (height, width), columns, partial(graph.nonzero_alone, edges)))
+    return _NativeSources(native.Sources(planes.tape, (height, width), columns, partial(graph.reached, edges)))
 
 
 class _NativeSources:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from models.native.training import Reached
 from models.wirings.fixed import FineTune
 from models.wirings.layout import EdgeLayout
 from models.wirings.learned import Learned
@@ -40,15 +41,19 @@ class Graph(nn.Module):
         return self.layout.split(self.wiring(self.weight))
 
     @torch.no_grad()
-    def nonzero_alone(self, edges: Sequence[Tensor]) -> bool:
-        """Whether a gradient is wanted for the nonzero entries of effective weights alone.
+    def reached(self, edges: Sequence[Tensor]) -> Reached:
+        """Which entries of effective weights want a gradient.
 
         Args:
-            edges: what `forward` gave. An acting edge of weight 0 is among those that want a gradient.
+            edges: what `forward` gave. An acting edge of weight 0 wants a gradient too, and where it is not marked it
+                cannot be told from idle ones: then all get one.
         """
         if self.wiring.reaches_idle:
-            return False
-        return sum(int(weight.count_nonzero()) for weight in edges) == self.wiring.count_acting(self.weight)
+            return Reached.ALL
+        if self.wiring.marks_reached:
+            return Reached.MARKED
+        seen = sum(int(weight.count_nonzero()) for weight in edges)
+        return Reached.NONZERO if seen == self.wiring.count_acting(self.weight) else Reached.ALL
 
     @torch.no_grad()
     def acting(self) -> Tensor:

@@ -90,5 +90,9 @@ END = Option("end", float, 0.75, "share of the steps with changes", "wiring_end"
 FRACTION = Option(
     "fraction", float, 0.3, "share of the acting edges replaced at a change", "wiring_fraction", above=0, at_most=1
 )
+NEAR = Option(
+    "near", float, 2.0, "idle edges with a gradient in every step, in numbers of acting ones", "wiring_near", at_least=0
+)
+EVERY = Option("every", int, 8, "steps from one gradient of all edges to the next", "wiring_every", at_least=1)
 INITIAL = Option("initial", float, -10.0, "where the learned threshold, a sigmoid's argument, starts", "str_initial")
 DECAY = Option("decay", float, 5e-4, "its weight decay, which drives the threshold up", "str_decay", at_least=0)

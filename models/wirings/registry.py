@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from models.registry import Registry, resolve
-from models.wirings.options import BEGIN, DECAY, END, FRACTION, INITIAL, INTERVAL, RHO, Option
+from models.wirings.options import BEGIN, DECAY, END, EVERY, FRACTION, INITIAL, INTERVAL, NEAR, RHO, Option
 
 if TYPE_CHECKING:
     from models.wirings.layout import EdgeLayout
@@ -45,6 +45,9 @@ WIRINGS: Registry[Rule] = Registry(
         "random": Rule("models.wirings.fixed:Random", "a part drawn at random, once"),
         "dnw": Rule("models.wirings.learned:DNW", "the strongest act, all are trained (Discovering Neural Wirings)"),
         "dnw_no_update": Rule("models.wirings.learned:DNWNoUpdate", "the strongest act, only they are trained"),
+        "dnw_near": Rule(
+            "models.wirings.near:DNWNear", "the strongest act, the nearest are trained, all now and then", (NEAR, EVERY)
+        ),
         "fine_tune": Rule("models.wirings.fixed:FineTune", "the strongest of a trained network, fixed"),
         "td": Rule("models.wirings.targeted_dropout:TargetedDropout", "targeted dropout", (RHO,)),
         "reg_td": Rule(

@@ -39,11 +39,14 @@ class Wiring(nn.Module):
     Attributes:
         kept: edges that the rule lets act.
         any_count: it can keep any number of edges, as a global budget asks.
-        reaches_idle: edges that do not act get a gradient, too; else it is computed for the others alone.
+        reaches_idle: all edges that do not act get a gradient, too; else it is computed for the others alone.
+        marks_reached: of edges that do not act, some get a gradient all the same; their effective weight is -0,
+            and so is that of an acting edge whose weight is 0.
     """
 
     any_count: ClassVar[bool] = True
     reaches_idle: bool = True
+    marks_reached: ClassVar[bool] = False
 
     def __init__(self, layout: EdgeLayout, prune_rate: float = 0.0) -> None:
         super().__init__()

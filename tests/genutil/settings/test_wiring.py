@@ -13,6 +13,8 @@ from models.wirings.registry import WIRINGS, takers
 
 OTHER: dict[str, Any] = {
     "rho": "gamma",
+    "wiring_near": 0.5,
+    "wiring_every": 3,
     "wiring_interval": 7,
     "wiring_begin": 0.1,
     "wiring_end": 0.6,

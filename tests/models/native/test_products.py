@@ -120,14 +120,10 @@ def test_few_products_are_made_where_half_of_the_nodes_are_dead(monkeypatch: pyt
     assert sum(multiplied) / len(multiplied) < 0.6
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("wiring", ["random", "dnw_no_update", "set", "rigl"])
-@pytest.mark.parametrize("zero", [False, True])
-def test_gradients_are_made_at_the_acting_edges_alone_where_no_others_count(
-    monkeypatch: pytest.MonkeyPatch, name: str, wiring: str, zero: bool
-) -> None:
-    """An acting edge of weight 0 is not among those that the kernels see: then all are made."""
-    made: dict[str, int] = {"at_edges": 0, "whole": 0}
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often products were made at edges, and of whole matrices."""
+    made = {"at_edges": 0, "whole": 0}
 
     def counted(name: str, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def counting(*arguments: object) -> Tensor:
@@ -136,14 +132,43 @@ def test_gradients_are_made_at_the_acting_edges_alone_where_no_others_count(
 
         return counting
 
+    monkeypatch.setattr(training, "product_at_edges", counted("at_edges", training.product_at_edges))
+    monkeypatch.setattr(nodes, "product_over_planes", counted("whole", nodes.product_over_planes))
+    return made
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("zero", [False, True])
+def test_gradients_are_made_at_the_edges_near_the_threshold(made: dict[str, int], name: str, zero: bool) -> None:
+    network = build(name, "dnw_near", prune_rate=0.95, near=0.5, every=2)
+    images, labels = batch_of(8)
+    for whole in (True, False):
+        made.update(at_edges=0, whole=0)
+        for _, graph in graphs(network):
+            graph.wiring.reaches_idle = whole
+            if zero:
+                graph.weight.data[graph.acting().nonzero()[0]] = 0
+        loss, found = step(network, images, labels)
+        assert bool(made["whole"]) == whole
+        assert bool(made["at_edges"]) != whole
+        expected = step(network, images, labels, native=False)
+        torch.testing.assert_close(loss, expected[0], rtol=1e-10, atol=0)
+        assert furthest(found, expected[1]) < 1e-10
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("wiring", ["random", "dnw_no_update", "set", "rigl"])
+@pytest.mark.parametrize("zero", [False, True])
+def test_gradients_are_made_at_the_acting_edges_alone_where_no_others_count(
+    made: dict[str, int], name: str, wiring: str, zero: bool
+) -> None:
+    """An acting edge of weight 0 is not among those that the kernels see: then all are made."""
     network = build(name, wiring, prune_rate=0.9)
     for _, graph in graphs(network):
         graph.wiring.reaches_idle = False  # as it is with RigL in most of its steps
         if zero:
             graph.weight.data[graph.acting().nonzero()[0]] = 0
     images, labels = batch_of(8)
-    monkeypatch.setattr(training, "product_at_edges", counted("at_edges", training.product_at_edges))
-    monkeypatch.setattr(nodes, "product_over_planes", counted("whole", nodes.product_over_planes))
     loss, found = step(network, images, labels)
     if wiring != "dnw_no_update":  # which lets an edge of weight 0 no longer act
         assert bool(made["whole"]) == zero

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.native import training
-from models.native.training import Edges, Term, product_at_edges, row_length, sum_over_edges
+from models.native.training import Edges, Reached, Term, product_at_edges, row_length, sum_over_edges
 from tests.models.sanitizers import assert_clean
 
 ROOT = Path(__file__).parents[3]
@@ -66,6 +66,25 @@ def test_products_at_edges_are_entries_of_the_whole_product(nodes, sources, posi
     acting = weight != 0
     bound = positions * torch.finfo(dtype).eps * (left.abs() @ right.abs()) * acting
     assert ((found.double() - left @ right * acting).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_are_made_at_marked_edges_too(dtype):
+    torch.manual_seed(0)
+    weight = sparse_matrix(70, 131, 0.05, dtype)
+    marked = (torch.rand(70, 131) < 0.1) & (weight == 0)
+    weight[~marked & (weight == 0)] = 0.0
+    weight[marked] = -0.0
+    edges = Edges(weight)
+    assert edges.few_reached(Reached.ALL) is None
+    assert edges.few_reached(Reached.NONZERO) is edges.to_nodes
+    few = edges.few_reached(Reached.MARKED)
+    given, gradient = (planes_of(rows, 90, dtype)[:, :90] for rows in (131, 70))
+    found = product_at_edges(few, gradient, given)
+    expected = gradient @ given.t() * (marked | (weight != 0))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert len(edges.to_nodes.source) == int((weight != 0).sum())
+    assert Edges(torch.full((5, 7), -0.0, dtype=dtype)).few_reached(Reached.MARKED) is None  # all of them: not few
 
 
 @pytest.mark.parametrize("accumulate", [False, True])

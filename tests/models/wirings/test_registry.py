@@ -50,6 +50,8 @@ def test_a_rules_class_takes_exactly_its_options_with_their_defaults(name: str):
 
 def test_options_of_one_key_are_one():
     assert list(rule_options()) == [
+        "wiring_near",
+        "wiring_every",
         "rho",
         "wiring_begin",
         "wiring_end",
