@@ -33,6 +33,11 @@ from genutil.system.arithmetic import matmul_precision
 from models.networks.mobilenetv1_like import MobileNetV1Like
 from models.networks.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
 from models.wirings.graph import Graph, graphs
+from models.wirings.options import EVERY
+from models.wirings.wire import update_wirings
+
+STEPS = 1_000_000
+"""Of the training that the steps are the first of."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Row:
         plain: its plain form, from the network.
         batch, image_size, classes: of the images.
         compared: images that loss and gradients are compared on in float64.
+        cycle: steps of ours after which the same is done again; times are their mean.
     """
 
     words: str
@@ -54,6 +60,7 @@ class Row:
     image_size: int = 32
     classes: int = 10
     compared: int = 8
+    cycle: int = 1
 
 
 ROWS = {
@@ -91,6 +98,30 @@ ROWS = {
         plain_networks.PlainMobileNet,
         batch=128,
     ),
+    "near_static": Row(
+        "static, dnw_near",
+        lambda: StaticNeuralGraph(10, 32, "dnw_near", 0.95),
+        plain_networks.PlainStatic,
+        batch=256,
+        cycle=EVERY.default,
+    ),
+    "near_32": Row(
+        "MobileNet-like x0.225, dnw_near",
+        lambda: MobileNetV1Like(10, 32, "dnw_near", 0.775),
+        plain_networks.PlainMobileNet,
+        batch=128,
+        cycle=EVERY.default,
+    ),
+    "near_224": Row(
+        "MobileNet-like x0.225, dnw_near",
+        lambda: MobileNetV1Like(1000, 224, "dnw_near", 0.775),
+        plain_networks.PlainMobileNet,
+        batch=8,
+        image_size=224,
+        classes=1000,
+        compared=2,
+        cycle=EVERY.default,
+    ),
     "trained_32": Row(
         "as trained: half of the nodes live",
         lambda: published_wiring("x225", 10, 32).train(),
@@ -107,7 +138,7 @@ ROWS = {
         compared=2,
     ),
 }
-"""Untrained networks; the last two have random wirings with as few live nodes as the published trained one."""
+"""Untrained networks; those as trained have random wirings with as few live nodes as the published trained one."""
 
 
 class Stepper:
@@ -122,15 +153,19 @@ class Stepper:
         self.images = torch.randn(batch, 3, row.image_size, row.image_size)
         self.labels = torch.randint(row.classes, (batch,))
         self.optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=1e-4, fused=fused)
+        self.done = 0
 
-    def step(self) -> float:
-        """Seconds of one step."""
+    def step(self, cycle: int = 1) -> float:
+        """Seconds of a step, as the mean of so many."""
         start = time.perf_counter()
         with matmul_precision(self.precision):
-            self.optimizer.zero_grad()
-            F.cross_entropy(self.network(self.images), self.labels).backward()
-            self.optimizer.step()
-        return time.perf_counter() - start
+            for _ in range(cycle):
+                self.optimizer.zero_grad()
+                F.cross_entropy(self.network(self.images), self.labels).backward()
+                self.optimizer.step()
+                update_wirings(self.network, self.optimizer, self.done, STEPS)
+                self.done += 1
+        return (time.perf_counter() - start) / cycle
 
 
 def networks(row: Row) -> dict[str, nn.Module]:
@@ -215,7 +250,7 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
     chosen = []
     for turn in range(repeats + 1):
         for form, stepper in steppers.items():
-            taken = stepper.step()
+            taken = stepper.step(1 if form == "plain" else row.cycle)
             if turn:
                 seconds[form].append(taken)
         chosen.append(choosing_seconds(steppers["ours"].network))

@@ -22,7 +22,7 @@ from tests.structure import ROOT
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHORT = {"num_epochs": 1, "only_batches": 4, "skip_profiling": True, "optimizer": "sgd"}
-FOLLOWING = {"dnw", "dnw_no_update", "td", "reg_td", "gradual_magnitude", "str"}
+FOLLOWING = {"dnw", "dnw_no_update", "dnw_near", "td", "reg_td", "gradual_magnitude", "str"}
 """Rules whose edges follow another prune rate."""
 
 
