@@ -36,7 +36,7 @@ class Record(Section):
     val_interval: Count | None = Field(None, description="steps between validations; none: one at the end of an epoch")
     max_eval_steps: Count | None = Field(None, description="steps of a validation, at most; none: all images")
 
-    snapshots: Annotated[Index, Field(le=30)] = Field(
+    snapshots: Annotated[Index, Field(le=200)] = Field(
         12, description="of which edges act, kept over the training for the report's slider; 0: none"
     )
     report: bool = Field(True, description="at the end of training, write report.html beside the checkpoints")
