@@ -56,12 +56,10 @@ class Comparison:
 
     def __str__(self) -> str:
         ratio = self.images_per_second / self.network_images_per_second if self.network_images_per_second else 0.0
-        images = self.scores.images
-        alike = (
-            f"all but {self.near_ties} near ties"
-            if self.exact
-            else f"{self.same} of {images} images ({100 * self.same / max(1, images):.2f} %), with {self.near_ties} near ties"
-        )
+        alike = f"all but {self.near_ties} near ties"
+        if not self.exact:
+            share = 100 * self.same / max(1, self.scores.images)
+            alike = f"{self.same} of {self.scores.images} images ({share:.2f} %), with {self.near_ties} near ties"
         return (
             f"fast_eval: engine {self.engine}, {self.images_per_second:.0f} images a second; the network as it is "
             f"{self.network_images_per_second:.0f} ({ratio:.1f} times); same prediction for {alike}"
@@ -94,7 +92,8 @@ def evaluate_fast(
                 "compared with it: the weights are damaged, or training has diverged."
             ) from error
         raise UserError(f"fast_eval: {str(error).removesuffix('.')}.") from error
-    own = ENGINES[compiled.engine].tolerance if compiled.engine in ENGINES else None
+    name = str(compiled.engine)
+    own = ENGINES[name].tolerance if name in ENGINES else None
     tolerance = max(TOLERANCE_FLOAT32 if is_full_precision(fabric) else TOLERANCE_LOW, own or 0.0)
     both = _SideBySide(network, compiled, tolerance)
     with full_float32():
@@ -105,16 +104,16 @@ def evaluate_fast(
     near_ties, differing, same, beyond = sum_over_processes(fabric, counts).tolist()
     if beyond:
         reason = both.reason or "another process says which numbers are too large"
-        raise UserError(f"fast_eval: the engine {compiled.engine} cannot run these images: {reason}.")
+        raise UserError(f"fast_eval: the engine {name} cannot run these images: {reason}.")
     if differing > (0 if own is None else MOST_DIFFERING * scores.images):
         raise UserError(
-            f"The engine {compiled.engine} predicts otherwise than the network for {differing:.0f} of {scores.images} "
+            f"The engine {name} predicts otherwise than the network for {differing:.0f} of {scores.images} "
             "images that are no near ties."
         )
     ours, theirs = (
         both.images / seconds if both.images else 0.0 for seconds in (both.engine_seconds, both.network_seconds)
     )
-    return Comparison(str(compiled.engine), scores, ours, theirs, int(near_ties), int(same), exact=own is None)
+    return Comparison(name, scores, ours, theirs, int(near_ties), int(same), exact=own is None)
 
 
 class _SideBySide(nn.Module):

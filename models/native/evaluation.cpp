@@ -44,8 +44,8 @@ void* wirings_create(const PlanSpec* plan, const LevelSpec* level, int levels) {
 void wirings_destroy(void* engine) { delete static_cast<Engine*>(engine); }
 
 // images: [batch, planes, height, width]; out: [batch, nodes] or [batch, nodes, height, width]. Gives 0, 1 where
-// memory is short, or 2 where numbers of planes were beyond half precision. Where `seconds` [levels + 1, PHASES] is not null, the processor time of all threads is added to it
-// by level and phase; level 0 is the image.
+// memory is short, or 2 where a number of a plane was beyond half precision. Where `seconds` [levels + 1, PHASES] is
+// not null, the processor time of all threads is added to it by level and phase; level 0 is the image.
 int wirings_run(void* engine, const float* images, int64_t batch, float* out, double* seconds) {
   try {
     return static_cast<Engine*>(engine)->run(images, batch, out, seconds) ? 0 : 2;

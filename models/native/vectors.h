@@ -17,17 +17,17 @@ namespace {
 template <class T, int N>
 struct Vector;
 
-#define DEFINE_VECTOR(T, INDEX, N)                                                          \
-  template <>                                                                               \
-  struct Vector<T, N> {                                                                     \
-    typedef INDEX Index;                                                                    \
-    typedef T F __attribute__((vector_size(sizeof(T) * N)));                                \
-    typedef INDEX I __attribute__((vector_size(sizeof(T) * N)));                            \
+#define DEFINE_VECTOR(T, INDEX, N)                                                              \
+  template <>                                                                                   \
+  struct Vector<T, N> {                                                                         \
+    typedef INDEX Index;                                                                        \
+    typedef T F __attribute__((vector_size(sizeof(T) * N)));                                    \
+    typedef INDEX I __attribute__((vector_size(sizeof(T) * N)));                                \
     typedef T Loose __attribute__((vector_size(sizeof(T) * N), aligned(sizeof(T)), may_alias)); \
-    static INLINE F up(F v, F first = F{});                                                 \
-    static INLINE F down(F v);                                                              \
-    static INLINE F even(F a, F b);                                                         \
-    static INLINE F odd(F a, F b);                                                          \
+    static INLINE F up(F v, F first = F{});                                                     \
+    static INLINE F down(F v);                                                                  \
+    static INLINE F even(F a, F b);                                                             \
+    static INLINE F odd(F a, F b);                                                              \
   };
 
 #if defined(__clang__)
@@ -36,24 +36,24 @@ struct Vector;
 #define SHUFFLE(T, N, a, b, ...) __builtin_shuffle(a, b, (Vector<T, N>::I){__VA_ARGS__})
 #endif
 // up: `first` enters at lane 0; down: a zero enters at the last lane; even, odd: of the lanes of a and b in a row.
-#define DEFINE_SHUFFLES(T, N, UP, DOWN, EVEN, ODD)                                                 \
-  INLINE Vector<T, N>::F Vector<T, N>::up(F v, F first) { return SHUFFLE(T, N, v, first, UP); }    \
-  INLINE Vector<T, N>::F Vector<T, N>::down(F v) { return SHUFFLE(T, N, v, F{}, DOWN); }           \
-  INLINE Vector<T, N>::F Vector<T, N>::even(F a, F b) { return SHUFFLE(T, N, a, b, EVEN); }        \
+#define DEFINE_SHUFFLES(T, N, UP, DOWN, EVEN, ODD)                                              \
+  INLINE Vector<T, N>::F Vector<T, N>::up(F v, F first) { return SHUFFLE(T, N, v, first, UP); } \
+  INLINE Vector<T, N>::F Vector<T, N>::down(F v) { return SHUFFLE(T, N, v, F{}, DOWN); }        \
+  INLINE Vector<T, N>::F Vector<T, N>::even(F a, F b) { return SHUFFLE(T, N, a, b, EVEN); }     \
   INLINE Vector<T, N>::F Vector<T, N>::odd(F a, F b) { return SHUFFLE(T, N, a, b, ODD); }
 #define LIST(...) __VA_ARGS__
 #define DEFINE_4(T, INDEX)   \
   DEFINE_VECTOR(T, INDEX, 4) \
   DEFINE_SHUFFLES(T, 4, LIST(4, 0, 1, 2), LIST(1, 2, 3, 4), LIST(0, 2, 4, 6), LIST(1, 3, 5, 7))
-#define DEFINE_8(T, INDEX)                                                                                    \
-  DEFINE_VECTOR(T, INDEX, 8)                                                                                  \
-  DEFINE_SHUFFLES(T, 8, LIST(8, 0, 1, 2, 3, 4, 5, 6), LIST(1, 2, 3, 4, 5, 6, 7, 8),                           \
+#define DEFINE_8(T, INDEX)                                                          \
+  DEFINE_VECTOR(T, INDEX, 8)                                                        \
+  DEFINE_SHUFFLES(T, 8, LIST(8, 0, 1, 2, 3, 4, 5, 6), LIST(1, 2, 3, 4, 5, 6, 7, 8), \
                   LIST(0, 2, 4, 6, 8, 10, 12, 14), LIST(1, 3, 5, 7, 9, 11, 13, 15))
-#define DEFINE_16(T, INDEX)                                                                 \
-  DEFINE_VECTOR(T, INDEX, 16)                                                               \
-  DEFINE_SHUFFLES(T, 16, LIST(16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),        \
-                  LIST(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16),              \
-                  LIST(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30),          \
+#define DEFINE_16(T, INDEX)                                                          \
+  DEFINE_VECTOR(T, INDEX, 16)                                                        \
+  DEFINE_SHUFFLES(T, 16, LIST(16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14), \
+                  LIST(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16),       \
+                  LIST(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30),   \
                   LIST(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31))
 DEFINE_4(float, int32_t)
 DEFINE_8(float, int32_t)

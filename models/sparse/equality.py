@@ -71,7 +71,9 @@ def _compare(network: nn.Module, name: str, part: CompiledGraph, call: Call) -> 
     except OverflowError as error:
         beyond = next(image for image in given.split(1) if _overflows(part, image))
         stage = _first_wrong_stage(network, name, part, beyond, tolerance)
-        raise EngineError(f"The engine {part.engine} cannot run this network: from stage {stage} on, {error}.") from error
+        raise EngineError(
+            f"The engine {part.engine} cannot run this network: from stage {stage} on, {error}."
+        ) from error
     difference = relative_difference(found, expected)
     if not difference <= tolerance:
         stage = _first_wrong_stage(network, name, part, given, tolerance)

@@ -84,8 +84,11 @@ class _PlanSpec(ctypes.Structure):
 
 
 def load_kernel(flags: Sequence[str] = library.FLAGS, half: bool = False) -> ctypes.CDLL:
-    """The compiled kernel, for planes of floats or of halves. Raises `library.NoCompilerError` where it cannot be built, `layout.LayoutError` where its
-    structs are not those of this module."""
+    """The compiled kernel, for planes of floats or of halves.
+
+    Raises `library.NoCompilerError` where it cannot be built, `layout.LayoutError` where its structs are not those of
+    this module.
+    """
     kernel = library.load_library(SOURCE, (*flags, HALF_FLAG) if half else flags)
     check_layout(kernel, SOURCE.name, _structures(), _constants(half))
     kernel.wirings_create.restype = _POINTER
@@ -151,7 +154,8 @@ class NativeGraph(nn.Module):
     Raises `library.NoCompilerError` where the kernel cannot be built, ValueError for a graph that it cannot run.
     """
 
-    half: ClassVar[bool] = False
+    in_half: ClassVar[bool] = False
+    """Planes are of half precision."""
 
     def __init__(
         self,
@@ -167,9 +171,9 @@ class NativeGraph(nn.Module):
         self._build()
 
     def _build(self) -> None:
-        self._kernel = load_kernel(self._flags, self.half)
+        self._kernel = load_kernel(self._flags, self.in_half)
         tiles = self._kernel.wirings_max_tile(), self._kernel.wirings_max_shared_tile()
-        plan = make_plan(self.graph, self.image_size, self.threads, *tiles, self.half)
+        plan = make_plan(self.graph, self.image_size, self.threads, *tiles, self.in_half)
         self.input_shape = (plan.input_planes, *plan.image_size)
         self.output_shape = (plan.output_planes,) if self.graph.flat else (plan.output_planes, *plan.output_size)
         self._engine = _Engine(self._kernel, plan)
@@ -242,9 +246,7 @@ class _Engine:
         """Fills the result [batch, ...]; adds to `seconds` [levels, phases], float64, what the threads spent."""
         spent = None if seconds is None else seconds.ctypes.data
         if len(images):
-            _fail(
-                self._kernel.wirings_run(self._handle, images.data_ptr(), len(images), result.data_ptr(), spent)
-            )
+            _fail(self._kernel.wirings_run(self._handle, images.data_ptr(), len(images), result.data_ptr(), spent))
         return result
 
 

@@ -76,7 +76,8 @@ struct Level : LevelSpec {
     dense_.assign(int64_t(round_up(nodes, BAND)) * columns, Number(0));
     for (int64_t n = 0; n < nodes; n++)
       for (int64_t c = 0; c < columns; c++)
-        dense_[((n / BAND * (columns / UNIT) + c / UNIT) * BAND + n % BAND) * UNIT + c % UNIT] = Number(dense[n * columns + c]);
+        dense_[((n / BAND * (columns / UNIT) + c / UNIT) * BAND + n % BAND) * UNIT + c % UNIT] =
+            Number(dense[n * columns + c]);
   }
 
   explicit Level(const LevelSpec& s) : LevelSpec(s) {

@@ -21,7 +21,8 @@ INLINE void dense_band(const Level& l, int node, float* values, int64_t stride) 
     for (int v = 0; v < N; v++) {
       Floats<FLOAT_LANES> x[IMAGES];
 #pragma GCC unroll 4
-      for (int i = 0; i < IMAGES; i++) x[i] = load_floats<FLOAT_LANES>(values + l.column_begin + i * stride + c + v * FLOAT_LANES);
+      for (int i = 0; i < IMAGES; i++)
+        x[i] = load_floats<FLOAT_LANES>(values + l.column_begin + i * stride + c + v * FLOAT_LANES);
 #pragma GCC unroll 4
       for (int r = 0; r < BAND; r++) {
         const Floats<FLOAT_LANES> w = load_floats<FLOAT_LANES>(dense + r * UNIT + v * FLOAT_LANES);
