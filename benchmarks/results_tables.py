@@ -150,6 +150,22 @@ def real_images(figures: Figures) -> str:
     return table(["network", "engine", "images", "engine, images/s", "network, images/s", "near ties"], rows)
 
 
+def half_precision(figures: Figures) -> str:
+    """What the engine native_half predicts, by how it computes, beside native."""
+    images = figures.value("half/images")
+    rows = [
+        [
+            "`native`" if row["arithmetic"] == "float32" else "`native_half`",
+            row["arithmetic"],
+            f"{row['top1']:.2f} %",
+            f"{row['same']:,} of {images:,} ({100 * row['same'] / images:.2f} %)",
+            f"{row['largest_difference']:.0e}",
+        ]
+        for row in figures.value("half/rows")
+    ]
+    return table(["engine", "sums in", "top-1", "predicted as the network does", "largest difference"], rows)
+
+
 def learned_and_random(figures: Figures) -> str:
     """The tiny static classifier epoch by epoch."""
     rows = []
@@ -284,6 +300,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "missed_aims": missed_aims,
     "built": built,
     "real_images": real_images,
+    "half_precision": half_precision,
     "learned_and_random": learned_and_random,
     "rules": rules,
     "node_edges": node_edges,

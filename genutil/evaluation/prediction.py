@@ -47,7 +47,7 @@ def choose_engine(network: nn.Module, engine: str | None, image_size: int, threa
         if engine is None:
             ENGINES[PREFERRED].require()
         compiled = compile_graph(network, engine or PREFERRED, threads, image_size=image_size)
-    except (ValueError, ImportError, EngineError, UnavailableError) as error:
+    except (ValueError, ImportError, EngineError, OverflowError, UnavailableError) as error:
         sentence = str(error).removesuffix(".")
         if engine is not None:
             raise UserError(f"engine {engine}: {sentence}; {TORCH} runs any network.") from error
@@ -99,7 +99,7 @@ class Predictor:
         """A prediction for each image, in order.
 
         Raises:
-            UserError: there are fewer or more names than classes.
+            UserError: there are fewer or more names than classes, or an engine cannot run an image.
         """
         for batch in batches:
             self.skipped.update(batch.unreadable)
@@ -107,8 +107,12 @@ class Predictor:
                 yield from self._of_batch(batch)
 
     def _of_batch(self, batch: FileBatch) -> Iterator[Prediction]:
-        with evaluating(self.network):
-            logits = self.network(batch.images.to(self.device))
+        try:
+            with evaluating(self.network):
+                logits = self.network(batch.images.to(self.device))
+        except OverflowError as error:
+            files = ", ".join(map(str, batch.files))
+            raise UserError(f"The engine cannot run {files}: {error}.") from error
         classes = logits.shape[1]
         if self.class_names is not None and len(self.class_names) != classes:
             raise UserError(f"The network has {classes} outputs, and {len(self.class_names)} class names are known.")

@@ -1,4 +1,5 @@
-// Runs a channel graph on the CPU in fp32: every node sums its edges over planes, then applies its own operations.
+// Runs a channel graph on the CPU: every node sums its edges over planes, then applies its own operations. In fp32 or,
+// compiled with WIRINGS_HALF, in half precision (numbers.h).
 //
 // The plan (models/sparse/plan.py) says where each plane lies, in which order edges are summed, and who computes what.
 // Planes are contiguous, rows without gaps, so that a sum knows nothing of rows. A tile of a node's plane stays in
@@ -21,6 +22,7 @@
 extern "C" {
 
 int wirings_lanes() { return LANES; }
+int wirings_computes_in_half() { return sizeof(Lane) == 2; }
 int wirings_max_tile() { return MAX_TILE; }
 int wirings_max_shared_tile() { return MAX_SHARED_TILE; }
 
@@ -41,13 +43,12 @@ void* wirings_create(const PlanSpec* plan, const LevelSpec* level, int levels) {
 
 void wirings_destroy(void* engine) { delete static_cast<Engine*>(engine); }
 
-// images: [batch, planes, height, width]; out: [batch, nodes] or [batch, nodes, height, width]. Gives 0, or 1 where
-// memory is short. Where `seconds` [levels + 1, PHASES] is not null, the processor time of all threads is added to it
-// by level and phase; level 0 is the image.
+// images: [batch, planes, height, width]; out: [batch, nodes] or [batch, nodes, height, width]. Gives 0, 1 where
+// memory is short, or 2 where a number of a plane was beyond half precision. Where `seconds` [levels + 1, PHASES] is
+// not null, the processor time of all threads is added to it by level and phase; level 0 is the image.
 int wirings_run(void* engine, const float* images, int64_t batch, float* out, double* seconds) {
   try {
-    static_cast<Engine*>(engine)->run(images, batch, out, seconds);
-    return 0;
+    return static_cast<Engine*>(engine)->run(images, batch, out, seconds) ? 0 : 2;
   } catch (const std::exception&) {
     return 1;
   }
@@ -56,8 +57,8 @@ int wirings_run(void* engine, const float* images, int64_t batch, float* out, do
 // Multiply-adds in registers, `rounds` times 12 vectors: what one thread of the processor can do at most. The result is
 // there to keep the work from vanishing.
 float wirings_peak(int64_t rounds) {
-  F<LANES> a[12], w = splat<LANES>(0.999f), b = splat<LANES>(0.001f), total{};
-  for (int i = 0; i < 12; i++) a[i] = splat<LANES>(float(i));
+  F<LANES> a[12], w = splat<LANES>(Lane(0.999f)), b = splat<LANES>(Lane(0.001f)), total{};
+  for (int i = 0; i < 12; i++) a[i] = splat<LANES>(Lane(i));
   for (int64_t r = 0; r < rounds; r++) {
 #pragma GCC unroll 12
     for (int i = 0; i < 12; i++) a[i] = a[i] * w + b;

@@ -15,27 +15,28 @@
 
 namespace {
 
-class Floats {  // zeroed, on large pages where the system has them
+template <class T>
+class Buffer {  // zeroed, on large pages where the system has them
  public:
-  Floats() = default;
-  explicit Floats(int64_t n) {
-    const size_t page = n >= (1 << 19) ? size_t(1) << 21 : 64;
-    const size_t bytes = (size_t(n) * sizeof(float) + page - 1) / page * page;
+  Buffer() = default;
+  explicit Buffer(int64_t n) {
+    const size_t page = n * sizeof(T) >= (1 << 21) ? size_t(1) << 21 : 64;
+    const size_t bytes = (size_t(n) * sizeof(T) + page - 1) / page * page;
     void* p = nullptr;
     if (posix_memalign(&p, page, std::max(bytes, page))) throw std::bad_alloc();
 #if defined(__linux__)
     if (page > 64) madvise(p, bytes, MADV_HUGEPAGE);
 #endif
     std::memset(p, 0, std::max(bytes, page));
-    p_.reset(static_cast<float*>(p));
+    p_.reset(static_cast<T*>(p));
   }
-  float* get() const { return p_.get(); }
+  T* get() const { return p_.get(); }
 
  private:
   struct Free {
-    void operator()(float* p) const { free(p); }
+    void operator()(T* p) const { free(p); }
   };
-  std::unique_ptr<float, Free> p_;
+  std::unique_ptr<T, Free> p_;
 };
 
 }  // namespace

@@ -14,7 +14,7 @@ class Arena:
         self.length = 0
 
     def take(self, length: int, first: int, last: int) -> int:
-        """The place of `length` floats in use from level `first` to level `last`."""
+        """The place of `length` numbers in use from level `first` to level `last`."""
         place = 0
         for begin, end, start, stop in sorted(self._taken):
             if stop < first or last < start:
@@ -27,14 +27,14 @@ class Arena:
         return place
 
 
-def plane_stride(size: Size) -> int:
-    """Floats from one plane to the next: whole units, room for a vector that begins with the last row, and, where a
+def plane_stride(size: Size, unit: int = UNIT) -> int:
+    """Numbers from one plane to the next: whole units, room for a vector that begins with the last row, and, where a
     plane takes several tiles, an odd number of units, so that tiles of different planes do not meet in the same cache
     sets."""
     height, width = size
-    units = max(round_up(height * width), round_up((height - 1) * width + UNIT)) // UNIT
-    return UNIT * (units + 1 if units > 8 and units % 2 == 0 else units)
+    units = max(round_up(height * width, unit), round_up((height - 1) * width + unit, unit)) // unit
+    return unit * (units + 1 if units > 8 and units % 2 == 0 else units)
 
 
-def round_up(floats: int) -> int:
-    return -(-floats // UNIT) * UNIT
+def round_up(numbers: int, unit: int = UNIT) -> int:
+    return -(-numbers // unit) * unit

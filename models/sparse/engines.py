@@ -17,6 +17,10 @@ AUTO = "auto"
 """In the place of an engine's name: the fastest of those that can run here."""
 
 
+HALF_TOLERANCE = 1e-2
+"""Of engines in half precision: about 20 roundings, each off by 2^-11 of its number at most."""
+
+
 class UnavailableError(ValueError):
     """What an engine needs is missing here."""
 
@@ -57,6 +61,8 @@ class Engine:
         needs: raises `UnavailableError` where something is missing that the engine needs.
         fallback: name of the engine that takes over then, with a warning; None: the error stands.
         measured: "auto" tries it.
+        tolerance: largest difference from the network, relative to its largest output, that is right for this engine;
+            None: what is right for float32, or for the precision that it runs in.
     """
 
     name: str
@@ -69,6 +75,7 @@ class Engine:
     needs: Callable[[], object] | str | None = None
     fallback: str | None = None
     measured: bool = True
+    tolerance: float | None = None
 
     def maker(self) -> Make:
         return resolve(self.make) if isinstance(self.make, str) else self.make
@@ -115,6 +122,17 @@ ENGINES: dict[str, Engine] = {
             one_size=True,
             needs="models.sparse.makers:need_compiler",
             fallback="csr",
+        ),
+        Engine(
+            "native_half",
+            "native in half precision, to 1e-2 of the largest output",
+            "models.sparse.makers:make_native_half",
+            devices=("cpu",),
+            one_size=True,
+            needs="models.sparse.makers:need_half_compiler",
+            fallback="native",
+            measured=False,
+            tolerance=HALF_TOLERANCE,
         ),
     )
 }

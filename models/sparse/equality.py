@@ -65,13 +65,31 @@ def _compare(network: nn.Module, name: str, part: CompiledGraph, call: Call) -> 
     if part.graph.takes_vectors:
         given, expected = (values.reshape(-1, values.shape[-1]) for values in (given, expected))
     tolerance = TOLERANCE_LOW if (part.dtype or given.dtype) in LOW_PRECISION else TOLERANCE_FLOAT32
-    difference = relative_difference(evaluated(part, given), expected)
+    tolerance = max(tolerance, part.entry.tolerance or 0.0)
+    try:
+        found = evaluated(part, given)
+    except OverflowError as error:
+        beyond = next(image for image in given.split(1) if _overflows(part, image))
+        stage = _first_wrong_stage(network, name, part, beyond, tolerance)
+        raise EngineError(
+            f"The engine {part.engine} cannot run this network: from stage {stage} on, {error}."
+        ) from error
+    difference = relative_difference(found, expected)
     if not difference <= tolerance:
         stage = _first_wrong_stage(network, name, part, given, tolerance)
         raise EngineError(
             f"The engine {part.engine} differs from the network by {difference:.1e} of its largest output, "
             f"more than {tolerance:.0e}, from stage {stage} on."
         )
+
+
+def _overflows(engine: nn.Module, images: Tensor) -> bool:
+    """A number on the way is beyond those that the engine computes with."""
+    try:
+        evaluated(engine, images)
+    except OverflowError:
+        return True
+    return False
 
 
 def _first_wrong_stage(network: nn.Module, name: str, part: CompiledGraph, given: Tensor, tolerance: float) -> str:
@@ -95,7 +113,10 @@ def _first_wrong_stage(network: nn.Module, name: str, part: CompiledGraph, given
     expected = compute_planes(pruned, array[0])
     for i in range(1, len(pruned.levels)):
         like = first.to(part.dtype or first.dtype)
-        found = evaluated(part.make_engine(pruned.upto(i), size, like), like).cpu()
+        engine = part.make_engine(pruned.upto(i), size, like)
+        if _overflows(engine, like):
+            return pruned.levels[i].stage or name
+        found = evaluated(engine, like).cpu()
         if relative_difference(found[0].flatten(1), torch.from_numpy(expected[i]).flatten(1)) > tolerance:
             return pruned.levels[i].stage or name
     return graph.levels[-1].stage or name

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
-from models.native.library import NoCompilerError
+from models.native.library import FLAGS, NoCompilerError
 from models.sparse.engines import EngineOptions, UnavailableError
 from models.sparse.graph import ChannelGraph, Size
 from models.sparse.native import NativeGraph, load_kernel
+from models.sparse.native_half import HalfGraph
 from models.sparse.torch_engines import CudaGraphs, PrunedGraph, csr_graph, dgl_graph, import_dgl
 
 
@@ -27,6 +30,10 @@ def make_native(graph: ChannelGraph, size: Size, options: EngineOptions) -> nn.M
     return NativeGraph(graph, size, options.threads)
 
 
+def make_native_half(graph: ChannelGraph, size: Size, options: EngineOptions) -> nn.Module:
+    return HalfGraph(graph, size, options.threads)
+
+
 def need_dgl() -> None:
     """Raises UnavailableError where the package dgl is missing or broken."""
     try:
@@ -37,7 +44,16 @@ def need_dgl() -> None:
 
 def need_compiler() -> None:
     """Raises UnavailableError where the native kernel is not built yet and no compiler can build it."""
+    _need_kernel()
+
+
+def need_half_compiler() -> None:
+    """The same of the kernel in half precision: old compilers have no such numbers."""
+    _need_kernel(FLAGS, True)
+
+
+def _need_kernel(*arguments: Any) -> None:
     try:
-        load_kernel()
+        load_kernel(*arguments)
     except NoCompilerError as error:
         raise UnavailableError(str(error)) from error

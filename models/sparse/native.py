@@ -1,4 +1,5 @@
-"""The native engine: a channel graph run by evaluation.cpp on the CPU, in fp32, at the cost of its live edges."""
+"""The native engine: a channel graph run by evaluation.cpp on the CPU, at the cost of its live edges, in fp32 or, as
+`models.sparse.native_half` has it, in half precision."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from models.sparse.plan_spec import (
 )
 
 SOURCE = library.FOLDER / "evaluation.cpp"
+HALF_FLAG = "-DWIRINGS_HALF"
+MEMORY, BEYOND_HALF = 1, 2
+"""What the kernel gives where a call fails."""
 
 _I32, _I64, _FLOAT = ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 _POINTER = ctypes.c_void_p
@@ -79,11 +83,14 @@ class _PlanSpec(ctypes.Structure):
     )
 
 
-def load_kernel(flags: Sequence[str] = library.FLAGS) -> ctypes.CDLL:
-    """The compiled kernel. Raises `library.NoCompilerError` where it cannot be built, `layout.LayoutError` where its
-    structs are not those of this module."""
-    kernel = library.load_library(SOURCE, flags)
-    check_layout(kernel, SOURCE.name, _structures(), _constants())
+def load_kernel(flags: Sequence[str] = library.FLAGS, half: bool = False) -> ctypes.CDLL:
+    """The compiled kernel, for planes of floats or of halves.
+
+    Raises `library.NoCompilerError` where it cannot be built, `layout.LayoutError` where its structs are not those of
+    this module.
+    """
+    kernel = library.load_library(SOURCE, (*flags, HALF_FLAG) if half else flags)
+    check_layout(kernel, SOURCE.name, _structures(), _constants(half))
     kernel.wirings_create.restype = _POINTER
     kernel.wirings_create.argtypes = (ctypes.POINTER(_PlanSpec), ctypes.POINTER(_LevelSpec), ctypes.c_int)
     kernel.wirings_destroy.argtypes = (_POINTER,)
@@ -106,10 +113,11 @@ def _structures() -> dict[str, Structure]:
     }
 
 
-def _constants() -> dict[str, int]:
+def _constants(half: bool) -> dict[str, int]:
     """By the names of plan_spec.h."""
     kinds = {member.name: int(member) for kind in (LevelKind, Destination, Phase) for member in kind}
-    return {"UNIT": plan_spec.UNIT, "ROWS_AT_ONCE": plan_spec.ROWS_AT_ONCE, **kinds}
+    unit = plan_spec.HALF_UNIT if half else plan_spec.UNIT
+    return {"UNIT": unit, "ROWS_AT_ONCE": plan_spec.ROWS_AT_ONCE, **kinds}
 
 
 @dataclass(frozen=True)
@@ -146,6 +154,9 @@ class NativeGraph(nn.Module):
     Raises `library.NoCompilerError` where the kernel cannot be built, ValueError for a graph that it cannot run.
     """
 
+    in_half: ClassVar[bool] = False
+    """Planes are of half precision."""
+
     def __init__(
         self,
         graph: ChannelGraph,
@@ -160,9 +171,9 @@ class NativeGraph(nn.Module):
         self._build()
 
     def _build(self) -> None:
-        self._kernel = load_kernel(self._flags)
+        self._kernel = load_kernel(self._flags, self.in_half)
         tiles = self._kernel.wirings_max_tile(), self._kernel.wirings_max_shared_tile()
-        plan = make_plan(self.graph, self.image_size, self.threads, *tiles)
+        plan = make_plan(self.graph, self.image_size, self.threads, *tiles, self.in_half)
         self.input_shape = (plan.input_planes, *plan.image_size)
         self.output_shape = (plan.output_planes,) if self.graph.flat else (plan.output_planes, *plan.output_size)
         self._engine = _Engine(self._kernel, plan)
@@ -210,7 +221,7 @@ class NativeGraph(nn.Module):
         self._build()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NativeGraph:
-        return NativeGraph(self.graph, self.image_size, self.threads, self._flags)
+        return type(self)(self.graph, self.image_size, self.threads, self._flags)
 
     def extra_repr(self) -> str:
         return (
@@ -226,7 +237,7 @@ class _Engine:
         levels = (_LevelSpec * len(plan.levels))(*(_level_spec(level, keep) for level in plan.levels))
         handle = kernel.wirings_create(ctypes.byref(_plan_spec(plan, keep)), levels, len(plan.levels))
         if not handle:
-            raise MemoryError("There is not enough memory for the native engine, or the system starts no more threads.")
+            _fail(MEMORY)
         self._kernel, self._handle = kernel, handle
         self.levels = [(None, 0), *((level.kind, _multiply_adds(level)) for level in plan.levels)]
         self._free = weakref.finalize(self, kernel.wirings_destroy, handle)
@@ -234,11 +245,20 @@ class _Engine:
     def run(self, images: Tensor, result: Tensor, seconds: np.ndarray | None = None) -> Tensor:
         """Fills the result [batch, ...]; adds to `seconds` [levels, phases], float64, what the threads spent."""
         spent = None if seconds is None else seconds.ctypes.data
-        if len(images) and self._kernel.wirings_run(
-            self._handle, images.data_ptr(), len(images), result.data_ptr(), spent
-        ):
-            raise MemoryError("There is not enough memory for the native engine, or the system starts no more threads.")
+        if len(images):
+            _fail(self._kernel.wirings_run(self._handle, images.data_ptr(), len(images), result.data_ptr(), spent))
         return result
+
+
+def _fail(status: int) -> None:
+    """Raises what a call of the kernel that ended so calls for; 0 is success."""
+    if status == BEYOND_HALF:
+        raise OverflowError(
+            "the planes of an image hold numbers beyond half precision (65504 at most) or that are not finite; "
+            "the engine native computes in float32"
+        )
+    if status:
+        raise MemoryError("There is not enough memory for the native engine, or the system starts no more threads.")
 
 
 def _multiply_adds(planned: PlannedLevel) -> int:

@@ -12,6 +12,7 @@ from models.sparse.arena import Arena, plane_stride, round_up
 from models.sparse.graph import ChannelGraph, Level, Size
 from models.sparse.plan_spec import (
     BYTES,
+    HALF_UNIT,
     UNIT,
     Copies,
     Destination,
@@ -32,25 +33,27 @@ DENSE_ABOVE = 0.3
 
 
 def make_plan(
-    graph: ChannelGraph, image_size: Size, threads: int, max_tile: int, max_shared_tile: int
+    graph: ChannelGraph, image_size: Size, threads: int, max_tile: int, max_shared_tile: int, half: bool = False
 ) -> ExecutionPlan:
     """The plan of a pruned graph for images of one size.
 
     Tiles have at most `max_tile` units, or `max_shared_tile` where every node of a level has every source, so that
-    several nodes can take a source together.
+    several nodes can take a source together. With `half`, planes are of halves: then images, which are of floats, are
+    never read in place.
 
     Raises ValueError for a graph that the kernel cannot run: a kernel over means, or planes and means as sources of
     one level.
     """
-    return _Planner(graph, image_size, threads, max_tile, max_shared_tile).plan()
+    return _Planner(graph, image_size, threads, max_tile, max_shared_tile, half).plan()
 
 
 class _Planner:
     def __init__(
-        self, graph: ChannelGraph, image_size: Size, threads: int, max_tile: int, max_shared_tile: int
+        self, graph: ChannelGraph, image_size: Size, threads: int, max_tile: int, max_shared_tile: int, half: bool
     ) -> None:
         self.graph, self.image_size, self.threads = graph, image_size, threads
         self.max_tile, self.max_shared_tile = max_tile, max_shared_tile
+        self.unit = HALF_UNIT if half else UNIT
         self.sizes = graph.sizes(image_size)
         self.last_use = list(range(len(graph.levels)))
         for i, level in enumerate(graph.levels):
@@ -58,7 +61,7 @@ class _Planner:
                 self.last_use[source] = i
         self.is_value = self._find_values()
         users = [level for level in graph.levels if 0 in level.sources]
-        self.input_in_place = all(
+        self.input_in_place = not half and all(
             level.sources == (0,) and level.edges is not None and not level.edges.plain for level in users
         )
         self.arena = Arena()
@@ -103,8 +106,8 @@ class _Planner:
             input_is_value=self.is_value[0],
             input_place=None if self.input_in_place else self.place[0],
             input_stride=self.stride[0],
-            arena=self.arena.length + 2 * UNIT,
-            values=round_up(self.values),
+            arena=self.arena.length + 2 * self.unit,
+            values=round_up(self.values, self.unit),
             output_planes=graph.levels[last].nodes,
             output_size=self.sizes[last][1],
             output_place=self.place[last] if self.is_value[last] else None,
@@ -121,10 +124,10 @@ class _Planner:
 
     def _place_values(self, nodes: int) -> None:
         self._set_place(self.values, 1)
-        self.values += round_up(nodes)
+        self.values += round_up(nodes, self.unit)
 
     def _place_planes(self, index: int, nodes: int, size: Size) -> None:
-        stride = plane_stride(size)
+        stride = plane_stride(size, self.unit)
         self._set_place(self.arena.take(nodes * stride, index, self.last_use[index]), stride)
 
     def _set_place(self, place: int, stride: int) -> None:
@@ -146,11 +149,12 @@ class _Planner:
             self.place[-1],
             self.stride[-1],
             copies=copies,
+            unit=self.unit,
         )
         sources = len(np.unique(edges.offset))
         self._choose_tiles(planned, sources, complete=len(edges.row) == sources * level.nodes)
         if kind == LevelKind.SUM_COPIES:  # the offsets were numbers of copies until the tile was known
-            edges.offset *= (planned.tile + 1) * UNIT
+            edges.offset *= (planned.tile + 1) * self.unit
         planned.schedules = schedules(planned, edges, self.threads)
         return planned
 
@@ -171,7 +175,7 @@ class _Planner:
         weight = edges.weight[:, 0, 0]
         if edges.count > DENSE_ABOVE * edges.nodes * edges.columns:
             begin = int(where.min())
-            dense = np.zeros((edges.nodes, round_up(int(where.max()) + 1 - begin)), np.float32)
+            dense = np.zeros((edges.nodes, round_up(int(where.max()) + 1 - begin, self.unit)), np.float32)
             dense[edges.rows, where[edges.indices] - begin] = weight
             kind, values = LevelKind.SUM_VALUES_DENSE, ValueEdges(begin=begin, dense=dense)
         else:
@@ -199,8 +203,8 @@ class _Planner:
         of_input = level.sources == (0,) and self.input_in_place
         copies = Copies(places, self.sizes[level.sources[0]][1], edges.stride, edges.padding, of_input)
         width = self.sizes[index][0][1]
-        if fills_rows(edges, width):
-            return LevelKind.SUM_ROWS, dealt_rows(edges, copies, width), copies
+        if fills_rows(edges, width, self.unit):
+            return LevelKind.SUM_ROWS, dealt_rows(edges, copies, width, self.unit), copies
         return LevelKind.SUM_COPIES, shifted_copies(edges, copies), copies
 
     def _add_constants(self, level: Level, sums: Size, edges: PlacedEdges) -> PlacedEdges:
@@ -209,7 +213,7 @@ class _Planner:
             return edges
         if not (level.edges is not None and level.edges.plain):
             raise ValueError(f"{level.name} has kernels and constant planes.")
-        stride = plane_stride(sums)
+        stride = plane_stride(sums, self.unit)
         count = len(level.constant.nodes)
         place = self.arena.take(count * stride, 0, len(self.graph.levels))
         places = place + stride * np.arange(count, dtype=np.int64)
@@ -218,7 +222,7 @@ class _Planner:
 
     def _choose_tiles(self, planned: PlannedLevel, sources: int, complete: bool) -> None:
         level, (height, width) = planned.level, planned.sums
-        units = round_up(width if planned.kind == LevelKind.SUM_ROWS else height * width) // UNIT
+        units = round_up(width if planned.kind == LevelKind.SUM_ROWS else height * width, self.unit) // self.unit
         limit = min(MOST_UNITS, self.max_shared_tile if complete else self.max_tile)
         if planned.kind != LevelKind.SUM_PLANES:
             tile = max(1, COPIES_NEAR // (BYTES * max(1, sources)))
@@ -226,7 +230,7 @@ class _Planner:
             tile = max(4, SOURCES_NEAR // (BYTES * max(1, sources)))
         planned.tile = min(tile, limit, units)
         whole = level.norm is not None or level.mean
-        rows_near = max(1, SUMS_NEAR // (4 * width * level.nodes))
+        rows_near = max(1, SUMS_NEAR // (BYTES // self.unit * width * level.nodes))
         planned.strip_rows = height if whole or rows_near >= height else max(rows_near, min(height, 4))
 
 

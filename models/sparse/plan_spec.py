@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from models.sparse.graph import Level, Size
 
-UNIT = 16
-"""Floats: lengths of planes and tiles are multiples of it."""
-BYTES = 4 * UNIT
+BYTES = 64
+"""Of a unit: lengths of planes and tiles are whole units."""
+UNIT, HALF_UNIT = BYTES // 4, BYTES // 2
+"""Floats, and halves, of a unit."""
 
 ROWS_AT_ONCE = 8
 """Rows of sums whose source rows are dealt out together."""
@@ -77,7 +78,7 @@ class Copies:
     """Where a level with kernels finds its sources: planes (their places), each under several taps of a kernel.
 
     SUM_COPIES: copy j shows plane `source[j]` under the tap (y[j], x[j]). SUM_ROWS: `source` are the planes; a row is
-    dealt out into `stride` rows of `row_length` floats, the first `row_border` of them zero.
+    dealt out into `stride` rows of `row_length` numbers, the first `row_border` of them zero.
     `of_input`: places count from the image itself, not in the arena.
     """
 
@@ -106,7 +107,8 @@ class ValueEdges:
 
 @dataclass
 class PlannedLevel:
-    """A level with its place: `place` is where its planes (in the arena) or values begin, in floats."""
+    """A level with its place: `place` is where its planes (in the arena) or values begin, in numbers, of which a unit
+    has `unit`."""
 
     level: Level
     kind: LevelKind
@@ -120,11 +122,12 @@ class PlannedLevel:
     schedules: list[WorkSchedule] = field(default_factory=list)
     copies: Copies | None = None
     values: ValueEdges | None = None
+    unit: int = UNIT
 
 
 @dataclass
 class ExecutionPlan:
-    """All that the kernel needs; lengths and places in floats.
+    """All that the kernel needs; lengths and places in numbers, floats or halves.
 
     Attributes:
         constants: planes that lie in the arena from the start, with their places.

@@ -15,7 +15,7 @@ from models.sparse.plan_spec import ROWS_AT_ONCE, UNIT, Copies
 
 @dataclass
 class PlacedEdges:
-    """Where each edge ends (a node), where its source lies (floats), and its weight; all [edges]."""
+    """Where each edge ends (a node), where its source lies (in numbers), and its weight; all [edges]."""
 
     row: NDArray[np.int64]
     offset: NDArray[np.int64]
@@ -45,9 +45,9 @@ def plain_edges(edges: Edges, places: NDArray[np.int64]) -> PlacedEdges:
     return PlacedEdges(edges.rows, places[edges.indices], edges.weight[:, 0, 0])
 
 
-def fills_rows(edges: Edges, width: int) -> bool:
+def fills_rows(edges: Edges, width: int, unit: int = UNIT) -> bool:
     """Every tap of every possible edge acts, and rows of sums are wide: rows are dealt out rather than copied a tap."""
-    return width >= UNIT and np.count_nonzero(edges.weight) == edges.nodes * edges.columns * prod(edges.kernel)
+    return width >= unit and np.count_nonzero(edges.weight) == edges.nodes * edges.columns * prod(edges.kernel)
 
 
 def shifted_copies(edges: Edges, copies: Copies) -> PlacedEdges:
@@ -65,21 +65,22 @@ def shifted_copies(edges: Edges, copies: Copies) -> PlacedEdges:
     return _tap_edges(edges, number.reshape(edges.columns, -1))
 
 
-def dealt_rows(edges: Edges, copies: Copies, width: int) -> PlacedEdges:
+def dealt_rows(edges: Edges, copies: Copies, width: int, unit: int = UNIT) -> PlacedEdges:
     """One edge for every multiply-add of a position, over rows that are dealt out; sets their layout in `copies`.
 
     Args:
         edges: all that are possible, with kernels.
         copies: of the source planes.
         width: of the sums.
+        unit: numbers of a unit.
     """
     height, kernel_width = edges.kernel
     shift = np.arange(kernel_width) - edges.padding
     phase, x = shift % edges.stride, shift // edges.stride
-    longest = max(-(-copies.size[1] // edges.stride), round_up(width) + max(0, int(x.max())))
+    longest = max(-(-copies.size[1] // edges.stride), round_up(width, unit) + max(0, int(x.max())))
     copies.kernel_rows = height
-    copies.row_border = round_up(max(1, -int(x.min())))
-    copies.row_length = copies.row_border + round_up(longest) + UNIT
+    copies.row_border = round_up(max(1, -int(x.min())), unit)
+    copies.row_length = copies.row_border + round_up(longest, unit) + unit
     rows = (ROWS_AT_ONCE - 1) * edges.stride + height
     column, y = np.arange(edges.columns), np.arange(height)
     row = (column[:, None, None] * rows + y[:, None]) * edges.stride + phase

@@ -17,7 +17,6 @@ from models.sparse.plan_spec import (
     CHUNK,
     EDGE,
     RUN,
-    UNIT,
     Destination,
     LevelKind,
     PlannedLevel,
@@ -64,10 +63,10 @@ def schedule(planned: PlannedLevel, edges: PlacedEdges, blocks: NDArray[np.int64
 def node_cost(planned: PlannedLevel, edges: NDArray[np.int64]) -> NDArray[np.float64]:
     """What each node of so many edges costs, in multiply-adds of one vector."""
     height, width = planned.sums
-    cost: NDArray[np.float64] = edges * np.float64(height * width / UNIT + 1.0) + 20
+    cost: NDArray[np.float64] = edges * np.float64(height * width / planned.unit + 1.0) + 20
     if planned.level.depthwise is not None:
         taps = planned.level.depthwise.kernel[0].size
-        cost = cost + 1.3 * taps * planned.out[0] * max(1.0, planned.out[1] / UNIT)
+        cost = cost + 1.3 * taps * planned.out[0] * max(1.0, planned.out[1] / planned.unit)
     return cost
 
 
@@ -93,7 +92,7 @@ def _rows_may_split(planned: PlannedLevel) -> bool:
     # a thread's rows must see a row of sums, not only padding
     seen = level.depthwise is None or level.depthwise.padding < level.depthwise.kernel.shape[1]
     alone = level.norm is None and not level.mean and planned.destination == Destination.TO_ARENA
-    return seen and alone and planned.out[1] >= UNIT
+    return seen and alone and planned.out[1] >= planned.unit
 
 
 def _largest_chunk(planned: PlannedLevel) -> int:
@@ -101,7 +100,7 @@ def _largest_chunk(planned: PlannedLevel) -> int:
     if planned.kind != LevelKind.SUM_PLANES:
         return planned.level.nodes
     height, width = planned.sums
-    return max(32, SUMS_NEAR // (4 * min(height, planned.strip_rows) * width))
+    return max(32, SUMS_NEAR // (BYTES // planned.unit * min(height, planned.strip_rows) * width))
 
 
 class _Builder:

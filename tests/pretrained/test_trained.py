@@ -14,7 +14,7 @@ from benchmarks import training_queue
 from benchmarks.collect_weights import MOST_BYTES, MOST_BYTES_IN_ALL, median_run, network_and_images, results_of
 from genutil.reports import results as results_files
 from models.sparse.compile import compile_graph
-from models.sparse.engines import UnavailableError, engine_names
+from models.sparse.engines import ENGINES, UnavailableError, engine_names
 from models.sparse.from_network import channel_graphs
 from pretrained import trained
 from pretrained.trained import Trained
@@ -49,7 +49,11 @@ def test_the_first_images_are_classified_as_the_catalogue_says_by_every_engine(o
             except UnavailableError:
                 continue
             guesses = torch.cat([compiled(part) for part in images.split(250)]).argmax(1)
-            assert torch.equal(guesses[clear], logits.argmax(1)[clear]), engine
+            alike = guesses == logits.argmax(1)
+            if engine in ENGINES and ENGINES[engine].tolerance is not None:
+                assert alike.float().mean() > 0.99, engine
+            else:
+                assert alike[clear].all(), engine
 
 
 @pytest.mark.slow

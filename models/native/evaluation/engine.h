@@ -1,6 +1,7 @@
 // Runs a plan on a batch of images, on several threads.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
@@ -28,10 +29,12 @@ class Workspace {
     for (int t = 0; t < plan.threads; t++) scratch_.emplace_back(plan);
   }
 
-  void run(const float* images, int64_t batch, float* out) {
+  // Whether all numbers of planes were within the range of half precision; floats are not watched.
+  bool run(const float* images, int64_t batch, float* out) {
+    for (Scratch& scratch : scratch_) scratch.beyond = false;
     const int64_t stride = plan_.values;
     if (batch > values_batch_) {
-      values_ = Floats(batch * stride + 2 * UNIT);
+      values_ = Buffer<float>(batch * stride + 2 * UNIT);
       values_batch_ = batch;
     }
     const int threads = plan_.threads;
@@ -52,19 +55,20 @@ class Workspace {
             lap(watch(t), SUMS);
           });
     });
-    if (plan_.output_value < 0) return;
-    for (int64_t b = 0; b < batch; b++)
+    for (int64_t b = 0; plan_.output_value >= 0 && b < batch; b++)
       std::memcpy(out + b * plan_.output_planes, values_.get() + b * stride + plan_.output_value,
                   sizeof(float) * plan_.output_planes);
+    return std::none_of(scratch_.begin(), scratch_.end(), [](const Scratch& scratch) { return scratch.beyond; });
   }
 
   // The same; adds the seconds of all threads to seconds[level][phase], where level 0 is the image.
-  void time(const float* images, int64_t batch, float* out, double* seconds) {
+  bool time(const float* images, int64_t batch, float* out, double* seconds) {
     watches_.assign(plan_.threads, Stopwatch(plan_.levels.size() + 1));
-    run(images, batch, out);
+    const bool within = run(images, batch, out);
     for (const Stopwatch& watch : watches_)
       for (size_t i = 0; i < watch.seconds().size(); i++) seconds[i] += watch.seconds()[i];
     watches_.clear();
+    return within;
   }
 
  private:
@@ -73,7 +77,7 @@ class Workspace {
 
   // An image on one thread.
   void run_whole(int t, const float* images, int64_t b, float* out) {
-    float* own = arena_[t].get();
+    Number* own = arena_[t].get();
     take_input(t, own, images, b, 0, 1);
     for (const Level& l : plan_.levels)
       if (l.kind <= SUM_ROWS) worker(l, t, own, images, b, out).run(l.schedules[0], 0);
@@ -81,7 +85,7 @@ class Workspace {
 
   // An image with every level shared among the threads.
   void run_shared(int t, const float* images, int64_t b, float* out, Parts* parts) {
-    float* common = arena_[0].get();
+    Number* common = arena_[0].get();
     (parts++)->take([&](int64_t part) { take_input(t, common, images, b, part, plan_.threads); });
     for (const Level& l : plan_.levels)
       if (l.kind <= SUM_ROWS)
@@ -93,41 +97,44 @@ class Workspace {
 
   void prepare_arena(int t) {
     if (arena_[t].get()) return;
-    arena_[t] = Floats(plan_.arena);
+    arena_[t] = Buffer<Number>(plan_.arena);
     const float* constant = plan_.constant_.data();
     for (int i = 0; i < plan_.constants; i++) {
-      std::memcpy(arena_[t].get() + plan_.constant_plane_[i], constant, sizeof(float) * plan_.constant_length_[i]);
+      copy_numbers(constant, plan_.constant_length_[i], arena_[t].get() + plan_.constant_plane_[i]);
       constant += plan_.constant_length_[i];
     }
   }
 
   // Copies part `part` of `parts` of an image to where its first readers expect it.
-  void take_input(int t, float* arena, const float* images, int64_t image, int64_t part, int64_t parts) {
+  void take_input(int t, Number* arena, const float* images, int64_t image, int64_t part, int64_t parts) {
     begin(watch(t), 0);
     const int64_t pixels = int64_t(plan_.input_height) * plan_.input_width, planes = plan_.input_planes;
     for (int64_t c = planes * part / parts; c < planes * (part + 1) / parts; c++) {
       const float* from = images + (image * planes + c) * pixels;
-      if (plan_.input_plane >= 0)
-        std::memcpy(arena + plan_.input_plane + c * plan_.input_stride, from, sizeof(float) * pixels);
-      else if (plan_.input_value >= 0)
+      if (plan_.input_plane >= 0) {
+        Number* const plane = arena + plan_.input_plane + c * plan_.input_stride;
+        copy_numbers(from, pixels, plane);
+        if (HALF && any_beyond(plane, pixels)) scratch_[t].beyond = true;
+      } else if (plan_.input_value >= 0) {
         values_.get()[image * plan_.values + plan_.input_value + c] = *from;
+      }
     }
     lap(watch(t), COPIES);
   }
 
-  Worker worker(const Level& l, int t, float* arena, const float* images, int64_t image, float* out) {
+  Worker worker(const Level& l, int t, Number* arena, const float* images, int64_t image, float* out) {
     begin(watch(t), number(l));
     const int64_t planes = int64_t(plan_.output_planes) * plan_.output_size;
     const int64_t pixels = int64_t(plan_.input_planes) * plan_.input_height * plan_.input_width;
-    return Worker(l, scratch_[t], images + image * pixels, arena, values_.get() + image * plan_.values,
+    return Worker(l, scratch_[t], as_planes(images + image * pixels), arena, values_.get() + image * plan_.values,
                   out + image * planes, watch(t));
   }
 
   const Plan& plan_;
-  std::vector<Floats> arena_;
+  std::vector<Buffer<Number>> arena_;
   std::vector<Scratch> scratch_;
   std::vector<Stopwatch> watches_;  // none, unless somebody wants to know
-  Floats values_;
+  Buffer<float> values_;
   int64_t values_batch_ = 0;
   Parts whole_;
   std::vector<Parts> shares_;
@@ -143,8 +150,8 @@ class Engine {
     if (owner_ == getpid()) delete state_;
   }
 
-  // Where `seconds` is given, adds to it what Workspace::time says.
-  void run(const float* images, int64_t batch, float* out, double* seconds = nullptr) {
+  // What Workspace::run gives; where `seconds` is given, adds to it what Workspace::time says.
+  bool run(const float* images, int64_t batch, float* out, double* seconds = nullptr) {
     own();
     std::unique_ptr<Workspace> workspace;
     {
@@ -155,12 +162,10 @@ class Engine {
       }
     }
     if (!workspace) workspace = std::make_unique<Workspace>(plan_);
-    if (seconds)
-      workspace->time(images, batch, out, seconds);
-    else
-      workspace->run(images, batch, out);
+    const bool within = seconds ? workspace->time(images, batch, out, seconds) : workspace->run(images, batch, out);
     std::lock_guard<std::mutex> lock(state_->mutex);
     state_->idle.push_back(std::move(workspace));
+    return within;
   }
 
  private:

@@ -16,13 +16,21 @@ std::vector<T> copied(const T* p, int64_t n) {
   return p ? std::vector<T>(p, p + n) : std::vector<T>();
 }
 
+// An edge as the sums read it.
+struct Edge {
+  uint32_t offset;
+  Lane weight;
+
+  explicit Edge(const EdgeSpec& s) : offset(s.offset), weight(Lane(s.weight)) {}
+};
+
 struct Schedule {
   std::vector<int32_t> share_begin;
   std::vector<ChunkSpec> chunk;
   std::vector<BlockSpec> block;
   std::vector<RunSpec> run;
   std::vector<int32_t> order;
-  std::vector<EdgeSpec> edge;
+  std::vector<Edge> edge;
   int32_t largest_chunk = 0;
 
   explicit Schedule(const ScheduleSpec& s)
@@ -31,7 +39,7 @@ struct Schedule {
         block(copied(s.block, s.blocks)),
         run(copied(s.run, s.runs)),
         order(copied(s.order, s.order_length)),
-        edge(copied(s.edge, s.edges)) {
+        edge(s.edge, s.edge + s.edges) {
     for (const ChunkSpec& c : chunk) largest_chunk = std::max(largest_chunk, c.node_end - c.node_begin);
   }
 };
@@ -51,23 +59,25 @@ struct Tap {
 };
 
 struct Level : LevelSpec {
-  std::vector<float> bias_, norm_weight_, norm_bias_, kernel_, kernel_bias_, dense_, weight_;
+  std::vector<float> bias_, norm_weight_, norm_bias_, kernel_, kernel_bias_, weight_;
+  std::vector<Number> dense_;
   std::vector<int64_t> copy_source_, indptr_;
   std::vector<int32_t> index_;
   std::vector<Tap> taps_;
   std::vector<Schedule> schedules;
   int units;     // of a plane of sums
-  int y_stride;  // floats of a node's sums in the scratch
+  int y_stride;  // numbers of a node's sums in the scratch
 
   // SUM_ROWS: source rows that are dealt out at once.
   int rows_dealt() const { return (ROWS_AT_ONCE - 1) * copy_stride + kernel_rows; }
 
   // The dense matrix in bands of BAND rows, UNIT columns of each in turn: the order in which they are read.
   void pack(const float* dense) {
-    dense_.assign(int64_t(round_up(nodes, BAND)) * columns, 0.f);
+    dense_.assign(int64_t(round_up(nodes, BAND)) * columns, Number(0));
     for (int64_t n = 0; n < nodes; n++)
       for (int64_t c = 0; c < columns; c++)
-        dense_[((n / BAND * (columns / UNIT) + c / UNIT) * BAND + n % BAND) * UNIT + c % UNIT] = dense[n * columns + c];
+        dense_[((n / BAND * (columns / UNIT) + c / UNIT) * BAND + n % BAND) * UNIT + c % UNIT] =
+            Number(dense[n * columns + c]);
   }
 
   explicit Level(const LevelSpec& s) : LevelSpec(s) {
@@ -100,7 +110,7 @@ struct Plan : PlanSpec {
   std::vector<int64_t> constant_plane_;
   std::vector<int32_t> constant_length_;
   std::vector<float> constant_;
-  int64_t y_floats = 0, copy_floats = 0, zero_floats = 0;
+  int64_t y_length = 0, copy_length = 0, zero_length = 0;
   int plane_levels = 0;
 
   Plan(const PlanSpec& s, const LevelSpec* level, int n) : PlanSpec(s) {
@@ -113,12 +123,12 @@ struct Plan : PlanSpec {
     for (const Level& l : levels) {
       plane_levels += l.kind <= SUM_ROWS;
       for (const Schedule& schedule : l.schedules)
-        y_floats = std::max<int64_t>(y_floats, int64_t(schedule.largest_chunk) * l.y_stride + 4 * UNIT);
+        y_length = std::max<int64_t>(y_length, int64_t(schedule.largest_chunk) * l.y_stride + 4 * UNIT);
       const int64_t copy =
           l.kind == SUM_ROWS ? int64_t(l.rows_dealt()) * l.copy_stride * l.row_length : (l.tile + 1) * UNIT;
-      copy_floats = std::max<int64_t>(copy_floats, l.copies * copy + 2 * UNIT);
+      copy_length = std::max<int64_t>(copy_length, l.copies * copy + 2 * UNIT);
       const int64_t out = int64_t(l.out_height) * l.out_width + 2 * UNIT;
-      zero_floats = std::max<int64_t>({zero_floats, int64_t(l.width) + 4 * UNIT, out});
+      zero_length = std::max<int64_t>({zero_length, int64_t(l.width) + 4 * UNIT, out});
     }
   }
 };

@@ -5,15 +5,17 @@
 #include <string>
 
 #include "../layout.h"
+#include "../numbers.h"
 #include "stopwatch.h"
 
 namespace {
 
-constexpr int UNIT = 16;         // floats: lengths of planes and tiles are multiples of it, whatever the vectors' width
+// Of 64 bytes, 16 floats or 32 halves: lengths of planes and tiles are multiples of it, whatever the vectors' width.
+constexpr int UNIT = 64 / sizeof(Number);
 constexpr int ROWS_AT_ONCE = 8;  // of sums, whose source rows are dealt out together
 
 struct EdgeSpec {
-  uint32_t offset;  // of the source's plane, in floats
+  uint32_t offset;  // of the source's plane, in numbers
   float weight;
 };
 
@@ -94,7 +96,7 @@ struct PlanSpec {
   int32_t input_planes, input_height, input_width;
   int64_t input_plane, input_stride;  // where the input is copied to in the arena; -1: nowhere
   int64_t input_value;
-  int64_t arena, values;  // floats
+  int64_t arena, values;  // numbers
   int32_t output_planes, output_size;
   int64_t output_value;  // where the output is among the values; -1: planes
   int32_t constants;

@@ -17,20 +17,21 @@
 namespace {
 
 struct Scratch {  // of one thread
-  Floats y, copies, zero, plane;
+  Buffer<Number> y, copies, zero, plane;
+  bool beyond = false;  // a number of a plane was beyond those of half precision
   explicit Scratch(const Plan& plan)
-      : y(plan.y_floats), copies(plan.copy_floats), zero(plan.zero_floats + 2 * UNIT), plane(plan.zero_floats) {}
+      : y(plan.y_length), copies(plan.copy_length), zero(plan.zero_length + 2 * UNIT), plane(plan.zero_length) {}
 };
 
 // Sums of a chunk: y holds each node's positions from `origin` on.
 struct Window {
-  float* y;
+  Number* y;
   int64_t origin;
 };
 
 class Worker {
  public:
-  Worker(const Level& level, Scratch& scratch, const float* image, float* arena, float* values, float* output,
+  Worker(const Level& level, Scratch& scratch, const Number* image, Number* arena, float* values, float* output,
          Stopwatch* watch)
       : l_(level), scratch_(scratch), image_(image), arena_(arena), values_(values), output_(output), watch_(watch) {}
 
@@ -58,7 +59,7 @@ class Worker {
       }
       const int out_end = row == stop ? chunk.row_end : std::min(finished_rows(row), chunk.row_end);
       for (int n = chunk.node_begin; n < chunk.node_end; n++) {
-        float* y = window.y + int64_t(n - chunk.node_begin) * l_.y_stride;
+        Number* y = window.y + int64_t(n - chunk.node_begin) * l_.y_stride;
         finish(n, y, window.origin, out_row, out_end);
       }
       out_row = out_end;
@@ -93,10 +94,10 @@ class Worker {
     for (int t = 0; t < tiles; t++) {
       const int from = begin + int(int64_t(full) * t / tiles), to = begin + int(int64_t(full) * (t + 1) / tiles);
       const bool with_tail = tail && t + 1 == tiles;
-      const float* source = arena_ + int64_t(from) * UNIT;
+      const Number* source = arena_ + int64_t(from) * UNIT;
       if (l_.kind == SUM_COPIES) source = copy_sources(from, to + with_tail);
       lap(watch_, COPIES);
-      float* y = window.y + int64_t(from) * UNIT - window.origin;
+      Number* y = window.y + int64_t(from) * UNIT - window.origin;
       SUM_TILE[with_tail][to - from](schedule, chunk, source, y, l_.y_stride, bias(chunk), rectify());
       lap(watch_, SUMS);
     }
@@ -113,8 +114,8 @@ class Worker {
       for (int row = batch; row < stop; row++)
         for (int t = 0; t < tiles; t++) {
           const int from = units * t / tiles, to = units * (t + 1) / tiles;
-          const float* source = scratch_.copies.get() + (row - batch) * step + from * UNIT;
-          float* y = window.y + int64_t(row) * l_.width + from * UNIT - window.origin;
+          const Number* source = scratch_.copies.get() + (row - batch) * step + from * UNIT;
+          Number* y = window.y + int64_t(row) * l_.width + from * UNIT - window.origin;
           SUM_TILE[0][to - from](schedule, chunk, source, y, l_.y_stride, bias(chunk), rectify());
         }
       lap(watch_, SUMS);
@@ -125,20 +126,20 @@ class Worker {
   void deal_out_rows(int row, int rows) {
     const int stride = l_.copy_stride, width = l_.copy_width;
     for (int j = 0; j < l_.copies; j++) {
-      const float* plane = (l_.copy_input ? image_ : arena_) + l_.copy_source_[j];
-      float* out = scratch_.copies.get() + int64_t(j) * l_.rows_dealt() * stride * l_.row_length + l_.row_border;
+      const Number* plane = (l_.copy_input ? image_ : arena_) + l_.copy_source_[j];
+      Number* out = scratch_.copies.get() + int64_t(j) * l_.rows_dealt() * stride * l_.row_length + l_.row_border;
       for (int i = 0; i < rows; i++, out += stride * l_.row_length) {
         const int y = row * stride - l_.copy_padding + i;
-        const float* p = plane + int64_t(y) * width;
+        const Number* p = plane + int64_t(y) * width;
         for (int phase = 0; phase < stride; phase++) {
           const int n = phase < width ? (width - phase - 1) / stride + 1 : 0;
-          float* q = out + phase * l_.row_length;
-          std::fill(q - l_.row_border, q, 0.f);
-          std::fill(q + n, q - l_.row_border + l_.row_length, 0.f);
+          Number* q = out + phase * l_.row_length;
+          std::fill(q - l_.row_border, q, Number(0));
+          std::fill(q + n, q - l_.row_border + l_.row_length, Number(0));
           if (y < 0 || y >= l_.copy_height)
-            std::fill(q, q + n, 0.f);
+            std::fill(q, q + n, Number(0));
           else if (stride == 1)
-            std::memcpy(q, p, sizeof(float) * n);
+            std::memcpy(q, p, sizeof(Number) * n);
           else if (stride == 2)
             copy_every_second(p + phase, n, q, p, p + width);
           else
@@ -152,15 +153,15 @@ class Worker {
   const float* bias(const ChunkSpec& chunk) const { return l_.bias_.data() + chunk.node_begin; }
 
   // Fills a tile of every shifted copy: positions from * UNIT .. to * UNIT - 1 of the sums' plane.
-  const float* copy_sources(int from, int to) {
-    float* out = scratch_.copies.get();
+  const Number* copy_sources(int from, int to) {
+    Number* out = scratch_.copies.get();
     const int total = l_.height * l_.width, stop = std::min(total, to * UNIT);
     for (int at = from * UNIT; at < stop;) {
       const int y = at / l_.width, x = at % l_.width, n = std::min(stop - at, l_.width - x);
       for (int j = 0; j < l_.copies; j++) {
         const Tap& tap = l_.taps_[j];
         const int row = y * l_.copy_stride + tap.y;
-        const float* plane = (l_.copy_input ? image_ : arena_) + l_.copy_source_[j];
+        const Number* plane = (l_.copy_input ? image_ : arena_) + l_.copy_source_[j];
         copy_row(tap, row < 0 || row >= l_.copy_height ? nullptr : plane + int64_t(row) * l_.copy_width, l_.copy_width,
                  l_.copy_stride, x, n, out + int64_t(j) * (l_.tile + 1) * UNIT + (at - from * UNIT));
       }
@@ -173,18 +174,18 @@ class Worker {
   void slide(Window& window, int nodes, int out_row, int64_t end) {
     const int64_t origin = std::min(int64_t(first_row_needed(out_row)) * l_.width / UNIT * UNIT, end);
     for (int n = 0; n < nodes; n++) {
-      float* y = window.y + int64_t(n) * l_.y_stride;
-      std::memmove(y, y + (origin - window.origin), sizeof(float) * (end - origin));
+      Number* y = window.y + int64_t(n) * l_.y_stride;
+      std::memmove(y, y + (origin - window.origin), sizeof(Number) * (end - origin));
     }
     window.origin = origin;
   }
 
   // A node's own operations on rows of its sums.
-  void finish(int node, float* y, int64_t origin, int out_row, int out_end) {
+  void finish(int node, Number* y, int64_t origin, int out_row, int out_end) {
     const int pixels = l_.height * l_.width;
     if (!l_.norm_weight_.empty()) normalise(node, y, pixels);
     const int out_pixels = l_.out_height * l_.out_width;
-    float* out = l_.mean                       ? scratch_.plane.get()
+    Number* out = l_.mean                       ? scratch_.plane.get()
                  : l_.destination == TO_OUTPUT ? scratch_.plane.get()
                                                : arena_ + l_.plane + node * l_.plane_stride;
     if (!l_.kernel_.empty()) {
@@ -195,25 +196,28 @@ class Worker {
       out = y;
     } else {
       const int64_t from = int64_t(out_row) * l_.out_width, to = int64_t(out_end) * l_.out_width;
-      std::memcpy(out + from, y + (from - origin), sizeof(float) * (to - from));
+      std::memcpy(out + from, y + (from - origin), sizeof(Number) * (to - from));
     }
-    if (l_.mean)
-      values_[l_.plane + node] = mean(out);
-    else if (l_.destination == TO_OUTPUT && out_end > out_row)
-      std::memcpy(output_ + int64_t(node) * out_pixels + int64_t(out_row) * l_.out_width,
-                  out + int64_t(out_row) * l_.out_width, sizeof(float) * (out_end - out_row) * l_.out_width);
+    const int64_t from = int64_t(out_row) * l_.out_width, count = int64_t(out_end - out_row) * l_.out_width;
+    if (l_.mean) {
+      const float value = mean(out);
+      values_[l_.plane + node] = value;
+      if (HALF && !std::isfinite(value)) scratch_.beyond = true;
+      return;
+    }
+    if (HALF && any_beyond(out + from, count)) scratch_.beyond = true;
+    if (l_.destination == TO_OUTPUT && out_end > out_row)
+      copy_numbers(out + from, count, output_ + int64_t(node) * out_pixels + from);
   }
 
-  void normalise(int node, float* y, int pixels) const {
+  void normalise(int node, Number* y, int pixels) const {
     const float centre = sum(y, pixels) / pixels;
     const float variance = sum_of_squares(y, pixels, centre) / pixels;
     const float scale = l_.norm_weight_[node] / std::sqrt(variance + l_.eps), shift = l_.norm_bias_[node];
-    for (int i = 0; i < pixels; i++) y[i] = (y[i] - centre) * scale + shift;
-    if (l_.relu)
-      for (int i = 0; i < pixels; i++) y[i] = y[i] < 0 ? 0 : y[i];
+    standardise(y, pixels, centre, scale, shift, l_.relu);
   }
 
-  float mean(const float* plane) const {
+  float mean(const Number* plane) const {
     const int32_t* w = l_.window;
     const int width = w[3] - w[2];
     if (width == l_.out_width)
@@ -225,8 +229,8 @@ class Worker {
 
   const Level& l_;
   Scratch& scratch_;
-  const float* image_;
-  float* arena_;
+  const Number* image_;
+  Number* arena_;
   float* values_;
   float* output_;
   Stopwatch* watch_;

@@ -13,18 +13,19 @@ namespace {
 // IMAGES.
 template <int IMAGES>
 INLINE void dense_band(const Level& l, int node, float* values, int64_t stride) {
-  constexpr int N = UNIT / LANES;
-  const float* dense = l.dense_.data() + int64_t(node) * l.columns;
-  F<LANES> a[BAND][IMAGES] = {};
+  constexpr int N = UNIT / FLOAT_LANES;
+  const Number* dense = l.dense_.data() + int64_t(node) * l.columns;
+  Floats<FLOAT_LANES> a[BAND][IMAGES] = {};
   for (int c = 0; c < l.columns; c += UNIT, dense += BAND * UNIT)
 #pragma GCC unroll 4
     for (int v = 0; v < N; v++) {
-      F<LANES> x[IMAGES];
+      Floats<FLOAT_LANES> x[IMAGES];
 #pragma GCC unroll 4
-      for (int i = 0; i < IMAGES; i++) x[i] = load<LANES>(values + l.column_begin + i * stride + c + v * LANES);
+      for (int i = 0; i < IMAGES; i++)
+        x[i] = load_floats<FLOAT_LANES>(values + l.column_begin + i * stride + c + v * FLOAT_LANES);
 #pragma GCC unroll 4
       for (int r = 0; r < BAND; r++) {
-        const F<LANES> w = load<LANES>(dense + r * UNIT + v * LANES);
+        const Floats<FLOAT_LANES> w = load_floats<FLOAT_LANES>(dense + r * UNIT + v * FLOAT_LANES);
 #pragma GCC unroll 4
         for (int i = 0; i < IMAGES; i++) a[r][i] += w * x[i];
       }
@@ -35,7 +36,7 @@ INLINE void dense_band(const Level& l, int node, float* values, int64_t stride) 
     for (int i = 0; i < IMAGES; i++) {
       if (node + r >= l.nodes) continue;
       float total = 0;
-      for (int lane = 0; lane < LANES; lane++) total += a[r][i][lane];
+      for (int lane = 0; lane < FLOAT_LANES; lane++) total += a[r][i][lane];
       const float v = total + l.bias_[node + r];
       values[i * stride + l.plane + node + r] = l.relu && v < 0 ? 0 : v;
     }

@@ -54,7 +54,7 @@ def test_scores_are_the_networks(engine, network, batches, fabric):
     assert (comparison.scores.top1, comparison.scores.top5) == (expected.top1, expected.top5)
     assert comparison.scores.loss == pytest.approx(expected.loss, rel=1e-5)
     assert comparison.scores.images == 35
-    assert comparison.near_ties == 0
+    assert (comparison.near_ties, comparison.same) == (0, 35)
     assert comparison.engine in ENGINES
     assert f"engine {comparison.engine}" in str(comparison)
 
@@ -92,6 +92,46 @@ def test_an_engine_that_predicts_otherwise_is_an_error(network, batches, fabric,
     monkeypatch.setattr(by_engine, "compile_graph", lambda *_, **__: Other(network, [1, 2, 3, 4, 0]))
     with pytest.raises(UserError, match="engine wrong predicts otherwise than the network for 35 of 35 images"):
         evaluate_fast(fabric, network, batches, "pruned", 16)
+
+
+class Imprecise(nn.Module):
+    """Predicts otherwise than the network for the first images of a batch, as an engine of less precision may."""
+
+    engine = "native_half"
+
+    def __init__(self, network: nn.Module, images: int) -> None:
+        super().__init__()
+        self.network, self.images = network, images
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.network(images).clone()
+        logits[: self.images] = logits[: self.images].roll(1, dims=1)
+        return logits
+
+
+def test_an_engine_of_less_precision_may_predict_one_image_in_a_hundred_otherwise(network, fabric, monkeypatch):
+    torch.manual_seed(1)
+    many = [Batch(torch.randn(100, 3, 16, 16), torch.randint(5, (100,)), 100) for _ in range(2)]
+    monkeypatch.setattr(by_engine, "compile_graph", lambda *_, **__: Imprecise(network, 1))
+    comparison = evaluate_fast(fabric, network, many, "native_half", 16)
+    assert comparison.same == comparison.to_dict()["same_predictions"] == 198
+    assert "same prediction for 198 of 200 images (99.00 %)" in str(comparison)
+    monkeypatch.setattr(by_engine, "compile_graph", lambda *_, **__: Imprecise(network, 2))
+    with pytest.raises(UserError, match="native_half predicts otherwise than the network for 4 of 200 images"):
+        evaluate_fast(fabric, network, many, "native_half", 16)
+
+
+@pytest.mark.filterwarnings("ignore:This processor does not compute in half precision")
+def test_half_precision(network, batches, fabric):
+    comparison = evaluate_fast(fabric, network, batches, "native_half", 16)
+    expected = evaluate(fabric, network, batches)
+    assert comparison.engine == "native_half"
+    assert comparison.same >= 35 - comparison.near_ties
+    assert comparison.scores.loss == pytest.approx(expected.loss, rel=1e-2)
+    far = [Batch(1e5 * batch.images, batch.labels, batch.total) for batch in batches]
+    with pytest.raises(UserError, match=r"engine native_half cannot run these images: the planes .* half"):
+        evaluate_fast(fabric, network, far, "native_half", 16)
+    assert evaluate_fast(fabric, network, far, "native", 16).same == 35
 
 
 class Spoilt(nn.Module):

@@ -47,6 +47,18 @@ def test_names_that_do_not_fit_the_classes_are_an_error():
         list(Predictor(nn.Flatten(), ["x", "y"]).predict([batch([0.0, 1.0, 2.0])]))
 
 
+class Beyond(nn.Module):
+    """An engine whose numbers do not suffice for an image."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise OverflowError("the planes hold too large numbers")
+
+
+def test_an_image_that_an_engine_cannot_run_is_an_error():
+    with pytest.raises(UserError, match=r"cannot run a\.png, b\.png: the planes hold too large numbers"):
+        list(Predictor(Beyond()).predict([batch([0.0, 1.0], [2.0, 3.0])]))
+
+
 def test_a_network_without_wired_parts_runs_as_it_is():
     network = VGG(depth=11, classes=10).eval()
     running = choose_engine(network, None, 32)

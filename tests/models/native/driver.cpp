@@ -95,7 +95,7 @@ Function wrap(R (*function)(A...)) {
 const std::map<std::string, Function> FUNCTIONS = {
     ENTRY(wirings_layout),
 #ifdef EVALUATION
-    ENTRY(wirings_lanes), ENTRY(wirings_max_tile), ENTRY(wirings_max_shared_tile), ENTRY(wirings_create),
+    ENTRY(wirings_lanes), ENTRY(wirings_computes_in_half), ENTRY(wirings_max_tile), ENTRY(wirings_max_shared_tile), ENTRY(wirings_create),
     ENTRY(wirings_run), ENTRY(wirings_destroy),
 #else
     ENTRIES(float), ENTRIES(double),

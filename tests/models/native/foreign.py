@@ -12,7 +12,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,11 @@ ARM = Machine("aarch64", "aarch64-linux-gnu-g++", _PORTABLE, ("qemu-aarch64",))
 AVX2 = Machine("avx2", os.environ.get("CXX", "c++"), (*_PORTABLE, "-mavx2", "-mfma"), features=("avx2", "fma"))
 BASELINE = Machine("baseline", os.environ.get("CXX", "c++"), _PORTABLE)
 MACHINES = (ARM, AVX2, BASELINE)
+_HALVES = native.HALF_FLAG
+ARM_HALVES = replace(ARM, name="aarch64_halves", flags=(*_PORTABLE, _HALVES))
+ARM_FP16 = replace(ARM, name="aarch64_fp16", flags=(*_PORTABLE, _HALVES, "-march=armv8.2-a+fp16"))
+IN_HALF = (ARM_HALVES, ARM_FP16)
+"""Drivers of the kernel in half precision: with conversions to float32, and with arithmetic on halves."""
 
 
 class Memory:

@@ -14,7 +14,7 @@ from models.native.selection import keep_largest
 from models.sparse.native import NativeGraph
 from tests.models.native import foreign, test_training
 from tests.models.native.test_nodes import test_a_node_and_its_edges_are_torchs as check_node
-from tests.models.sparse import test_native
+from tests.models.sparse import test_native, test_native_half
 from tests.models.sparse.random_graphs import random_graph
 
 pytestmark = pytest.mark.slow
@@ -53,6 +53,53 @@ def elsewhere(drivers, monkeypatch):
         gc.collect()  # engines are freed by the kernel that made them
     memory.clear()
     training.load_kernel.cache_clear()
+
+
+@pytest.fixture(scope="module", params=foreign.IN_HALF, ids=lambda machine: machine.name)
+def halves(request, tmp_path_factory):
+    """The kernel of evaluation in half precision, running, and the memory that it reaches."""
+    machine = request.param
+    if machine.missing:
+        pytest.skip(machine.missing)
+    memory = foreign.Memory()
+    built = machine.build(foreign.native.SOURCE, tmp_path_factory.mktemp(machine.name))
+    kernel = foreign.ForeignKernel([*machine.emulator, str(built)], memory)
+    assert kernel.wirings_computes_in_half() == (machine is foreign.ARM_FP16)
+    yield kernel, memory
+    kernel.close()
+
+
+@pytest.fixture
+def in_half_elsewhere(halves, monkeypatch):
+    kernel, memory = halves
+    with monkeypatch.context() as patch:
+        foreign.stand_in(lambda source: kernel, memory, patch)
+        yield kernel
+        gc.collect()
+    memory.clear()
+    training.load_kernel.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore:This processor does not compute in half precision")
+@pytest.mark.parametrize("seed", range(30))
+def test_evaluation_in_half_precision(seed, in_half_elsewhere):
+    graph, size = random_graph(seed)
+    asked = in_half_elsewhere._functions
+    asked.pop("wirings_run", None)
+    test_native_half.agree(graph, size, seed)
+    assert "wirings_run" in asked
+
+
+@pytest.mark.filterwarnings("ignore:This processor does not compute in half precision")
+def test_numbers_beyond_half_precision(in_half_elsewhere):
+    engine = test_native_half.scaled(1000.0)
+    assert engine(torch.ones(2, 1, 5, 7)).unique().tolist() == [1000.0]
+    with pytest.raises(OverflowError, match="beyond half precision"):
+        engine(70 * torch.ones(2, 1, 5, 7))
+    images = torch.zeros(1, 1, 5, 7)
+    images[0, 0, 4, 6] = torch.nan
+    with pytest.raises(OverflowError):
+        test_native_half.scaled(1.0)(images)
 
 
 @pytest.mark.parametrize("seed", range(12))

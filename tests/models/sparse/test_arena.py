@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.sparse.arena import Arena, plane_stride, round_up
-from models.sparse.plan_spec import UNIT
+from models.sparse.plan_spec import HALF_UNIT, UNIT
 
 wishes = st.lists(st.tuples(st.integers(1, 500), st.integers(0, 20), st.integers(0, 20)), max_size=30)
 
@@ -32,10 +32,10 @@ def test_what_does_not_live_at_once_shares_its_place():
     assert arena.length == 200
 
 
-@given(st.integers(1, 230), st.integers(1, 230))
-def test_planes_have_room_for_whole_units_and_for_a_vector_at_the_last_row(height: int, width: int):
-    stride = plane_stride((height, width))
-    assert stride % UNIT == 0
-    assert stride >= round_up(height * width) >= height * width
-    assert stride >= (height - 1) * width + UNIT
-    assert stride // UNIT <= 8 or stride // UNIT % 2 == 1
+@given(st.integers(1, 230), st.integers(1, 230), st.sampled_from([UNIT, HALF_UNIT]))
+def test_planes_have_room_for_whole_units_and_for_a_vector_at_the_last_row(height: int, width: int, unit: int):
+    stride = plane_stride((height, width), unit)
+    assert stride % unit == 0
+    assert stride >= round_up(height * width, unit) >= height * width
+    assert stride >= (height - 1) * width + unit
+    assert stride // unit <= 8 or stride // unit % 2 == 1

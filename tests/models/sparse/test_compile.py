@@ -151,7 +151,7 @@ def test_without_a_compiler_csr_takes_over(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_mistakes_are_told():
-    with pytest.raises(ValueError, match="no engine 'fast'; there are pruned, csr, dgl, native, auto"):
+    with pytest.raises(ValueError, match="no engine 'fast'; there are pruned, csr, dgl, native, native_half, auto"):
         compile_graph(mobilenet(), "fast")
     with pytest.raises(ValueError, match="no wired part"):
         compile_graph(shake(nn.Sequential(nn.Conv2d(3, 4, 3))), image_size=8)

@@ -24,13 +24,13 @@ def difference(network: nn.Module, compiled: nn.Module, images: torch.Tensor) ->
 
 
 def test_the_table_is_complete():
-    assert engine_names() == ("pruned", "csr", "dgl", "native", "auto")
+    assert engine_names() == ("pruned", "csr", "dgl", "native", "native_half", "auto")
     for name, engine in TABLE.items():
         assert engine.name == name
         assert engine.description
         assert callable(engine.maker())
         assert engine.fallback is None or engine.fallback in TABLE
-    with pytest.raises(ValueError, match="no engine 'fast'; there are pruned, csr, dgl, native, auto"):
+    with pytest.raises(ValueError, match="no engine 'fast'; there are pruned, csr, dgl, native, native_half, auto"):
         choose_engine("fast")
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from models.sparse.graph import ChannelGraph, Depthwise, Edges, InstanceNorm, Level
 from models.sparse.plan import make_plan
 from models.sparse.plan_spec import (
+    HALF_UNIT,
     ROWS_AT_ONCE,
     UNIT,
     Copies,
@@ -28,13 +29,15 @@ NARROW, WIDE = (3, 1), (8, 8)
 PLANE_KINDS = (LevelKind.SUM_PLANES, LevelKind.SUM_COPIES, LevelKind.SUM_ROWS)
 
 
-def planned(seed: int, threads: int, tiles: tuple[int, int]) -> tuple[ChannelGraph, ExecutionPlan]:
+def planned(seed: int, threads: int, tiles: tuple[int, int], half: bool) -> tuple[ChannelGraph, ExecutionPlan]:
     graph, size = random_graph(seed)
     pruned = graph.pruned(size)
-    return pruned, make_plan(pruned, size, threads, *tiles)
+    return pruned, make_plan(pruned, size, threads, *tiles, half)
 
 
-any_plan = st.builds(planned, st.integers(0, 2**20), st.integers(1, 5), st.sampled_from([NARROW, (4, 2), WIDE]))
+any_plan = st.builds(
+    planned, st.integers(0, 2**20), st.integers(1, 5), st.sampled_from([NARROW, (4, 2), WIDE]), st.booleans()
+)
 many = settings(max_examples=60, deadline=None)
 
 
@@ -76,12 +79,12 @@ def place_of(plan: ExecutionPlan, index: int) -> tuple[int, int]:
     return plan.levels[index - 1].place, plan.levels[index - 1].stride
 
 
-def tap_of(offset: int, kind: LevelKind, tile: int, copies: Copies, columns: dict[int, int]) -> tuple[int, int, int]:
+def tap_of(offset: int, place: PlannedLevel, copies: Copies, columns: dict[int, int]) -> tuple[int, int, int]:
     """Column and tap that an offset into copied sources means."""
-    if kind == LevelKind.SUM_COPIES:
+    if place.kind == LevelKind.SUM_COPIES:
         assert copies.y is not None
         assert copies.x is not None
-        number, rest = divmod(offset, (tile + 1) * UNIT)
+        number, rest = divmod(offset, (place.tile + 1) * place.unit)
         assert rest == 0
         return columns[int(copies.source[number])], int(copies.y[number]), int(copies.x[number])
     row, x = divmod(offset, copies.row_length)
@@ -103,11 +106,7 @@ def dense_of(plan: ExecutionPlan, graph: ChannelGraph, index: int, schedule: Wor
             if place.copies is None and offset in constants:
                 assert value == 1
                 continue
-            tap = (
-                (columns[offset], 0, 0)
-                if place.copies is None
-                else tap_of(offset, place.kind, place.tile, place.copies, columns)
-            )
+            tap = (columns[offset], 0, 0) if place.copies is None else tap_of(offset, place, place.copies, columns)
             assert weight[(node, *tap)] == 0, "an edge twice"
             weight[(node, *tap)] = value
     return weight
@@ -153,7 +152,7 @@ def test_edges_over_values_are_those_of_the_graph(drawn: tuple[ChannelGraph, Exe
         found = np.zeros((level.nodes, plan.values), np.float32)
         if place.kind == LevelKind.SUM_VALUES_DENSE:
             assert values.dense is not None
-            assert values.dense.shape[1] % UNIT == 0
+            assert values.dense.shape[1] % plan.levels[0].unit == 0
             assert values.begin + values.dense.shape[1] <= plan.values
             found[:, values.begin : values.begin + values.dense.shape[1]] = values.dense
         else:
@@ -223,8 +222,8 @@ def test_runs_of_the_same_sources_are_marked(drawn: tuple[ChannelGraph, Executio
 @many
 @given(st.integers(0, 2**20), st.integers(2, 5))
 def test_the_order_of_a_node_s_sum_does_not_depend_on_the_threads(seed: int, threads: int):
-    _, alone = planned(seed, 1, WIDE)
-    _, together = planned(seed, threads, WIDE)
+    _, alone = planned(seed, 1, WIDE, half=False)
+    _, together = planned(seed, threads, WIDE, half=False)
     for one, other in zip(alone.levels, together.levels, strict=True):
         orders = [node_edges(schedule) for schedule in (*one.schedules, *other.schedules)]
         assert all(order == orders[0] for order in orders)
@@ -252,7 +251,7 @@ def test_planes_that_are_needed_at_once_do_not_overlap(drawn: tuple[ChannelGraph
     graph, plan = drawn
     found = regions(plan, graph)
     for i, (begin, end, first, last) in enumerate(found):
-        assert 0 <= begin < end <= plan.arena - 2 * UNIT
+        assert 0 <= begin < end <= plan.arena - 2 * plan.levels[0].unit
         for other_begin, other_end, other_first, other_last in found[:i]:
             apart = end <= other_begin or other_end <= begin
             assert apart or last < other_first or other_last < first
@@ -271,9 +270,9 @@ def test_values_do_not_overlap(drawn: tuple[ChannelGraph, ExecutionPlan]):
 
 
 def reads_to(place: PlannedLevel) -> int:
-    """Floats from a source's beginning that a node's sums may read."""
+    """Numbers from a source's beginning that a node's sums may read."""
     positions = place.sums[0] * place.sums[1]
-    return -(-positions // UNIT) * UNIT
+    return -(-positions // place.unit) * place.unit
 
 
 @many
@@ -291,7 +290,7 @@ def test_offsets_stay_where_sources_are(drawn: tuple[ChannelGraph, ExecutionPlan
                 for offset in np.unique(schedule.edge["offset"]):
                     assert any(begin <= offset < stop for begin, stop, *_ in inside)
             elif place.kind == LevelKind.SUM_COPIES:
-                assert int(schedule.edge["offset"].max()) < len(place.copies.source) * (place.tile + 1) * UNIT
+                assert int(schedule.edge["offset"].max()) < len(place.copies.source) * (place.tile + 1) * place.unit
             else:
                 rows = (ROWS_AT_ONCE - 1) * place.copies.stride + place.copies.kernel_rows
                 length = rows * place.copies.stride * place.copies.row_length
@@ -326,6 +325,9 @@ def test_the_image_is_read_in_place_by_kernels_alone():
     plan = make_plan(graph, (20, 20), 1, *WIDE)
     assert plan.input_place is None
     assert plan.levels[0].copies.of_input
+    plan = make_plan(graph, (20, 20), 1, *WIDE, half=True)  # the image is of floats, the planes are not
+    assert plan.input_place is not None
+    assert not plan.levels[0].copies.of_input
     both = ChannelGraph(
         (entry(2), stem, level("beside", (0,), plain), level("out", (1, 2), np.ones((3, 8)))), flat=False
     )
@@ -337,13 +339,12 @@ def test_the_image_is_read_in_place_by_kernels_alone():
 def test_wide_rows_of_all_taps_are_dealt_out_and_narrow_ones_copied():
     complete, holed = np.ones((4, 2, 3, 3)), np.ones((4, 2, 3, 3))
     holed[1, 0, 2, 2] = 0
-    for weight, width, kind in (
-        (complete, UNIT, LevelKind.SUM_ROWS),
-        (complete, UNIT - 1, LevelKind.SUM_COPIES),
-        (holed, UNIT, LevelKind.SUM_COPIES),
-    ):
-        graph = ChannelGraph((entry(2), level("stem", (0,), weight, 1)), flat=False)
-        assert make_plan(graph, (7, width), 1, *WIDE).levels[0].kind == kind
+    for half, unit in ((False, UNIT), (True, HALF_UNIT)):
+        graph = ChannelGraph((entry(2), level("stem", (0,), complete, 1)), flat=False)
+        for width, kind in ((unit, LevelKind.SUM_ROWS), (unit - 1, LevelKind.SUM_COPIES)):
+            assert make_plan(graph, (7, width), 1, *WIDE, half).levels[0].kind == kind
+    graph = ChannelGraph((entry(2), level("stem", (0,), holed, 1)), flat=False)
+    assert make_plan(graph, (7, UNIT), 1, *WIDE).levels[0].kind == LevelKind.SUM_COPIES
 
 
 def test_what_the_kernel_cannot_run_is_refused():
