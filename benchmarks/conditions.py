@@ -15,11 +15,11 @@ from genutil.system.conditions import processor
 
 
 def conditions() -> dict[str, Any]:
-    """This process: its command, the date, the processor and how many cores of it there are, torch, its threads."""
+    """This process: its command, the date, the processor, its cores and widest vectors, torch, its threads."""
     return {
         "command": shlex.join(["python", *map(_without_folders, sys.orig_argv[1:])]),
         "date": datetime.date.today().isoformat(),
-        "hardware": f"{processor()}, {os.cpu_count()} cores",
+        "hardware": f"{processor()}, {os.cpu_count()} cores ({torch.backends.cpu.get_cpu_capability()})",
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }

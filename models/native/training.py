@@ -30,7 +30,10 @@ SOURCES_NEAR = 64
 EDGES_A_VISIT = 8
 """Edges that a node should have in a block of sources, for loading and storing its sums to pay."""
 FEW_EDGES = 0.3
-"""Share of all edges up to which products at them alone take at most half the time of a product of whole matrices."""
+"""Share of all edges up to which products at them alone are not slower than a product of whole matrices.
+
+At this share they take half its time with vectors of 64 bytes, 0.7 to 1.1 of it with those of 32.
+"""
 NAMES = {torch.float32: "float", torch.float64: "double"}
 
 _I64, _I32, _POINTER = ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
