@@ -150,12 +150,12 @@ class WiredFiles:
         ]
 
     def cost(self) -> dict[str, int]:
-        """Live multiply-adds, parameters, and edges of the wired stages."""
+        """Live multiply-adds, parameters, and edges of all stages that have a wiring."""
         counts = self.pruned.counts(self.size)
         return {
             "multiply_adds": sum(count.multiply_adds for count in counts),
             "parameters": sum(count.parameters for count in counts),
-            "edges": sum(count.live_edges for count in counts if count.stage.startswith("layers.")),
+            "edges": sum(count.live_edges for count in counts if count.stage in self.pruned.kept),
         }
 
 
