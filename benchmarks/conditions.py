@@ -15,7 +15,7 @@ from genutil.system.conditions import processor
 
 
 def conditions() -> dict[str, Any]:
-    """This process: its command, the date, the processor, its cores and widest vectors, torch, its threads."""
+    """This process: its command, the date, the processor, its cores, the vectors that torch uses, torch, threads."""
     return {
         "command": shlex.join(["python", *map(_without_folders, sys.orig_argv[1:])]),
         "date": datetime.date.today().isoformat(),

@@ -190,6 +190,23 @@ def wirings(figures: Figures) -> str:
     return table(heads, lines)
 
 
+def near_trials(figures: Figures) -> str:
+    """What the test accuracy becomes where most idle edges get a gradient only now and then."""
+    rows = []
+    for row in figures.value("dnw_near/rows"):
+        if row["near"] is None:
+            words = "of all in every step (`dnw`)"
+        else:
+            others = "the others never"
+            if row["strength"]:
+                others = f"the others in every {row['every']}th" + (
+                    "" if row["strength"] == 1 else ", as many times as strong"
+                )
+            words = f"of the nearest, {row['near']} for each that acts, in every step; {others}"
+        rows.append([words, f"{row['top1'][-1]:.2f} %", f"{row['top1'][-2]:.2f} %"])
+    return table(["gradient of idle edges", "after 8 epochs", "after 7"], rows)
+
+
 def last_edges(figures: Figures) -> str:
     """The share of the last wiring's edges that acted after some epochs, a learned run a line."""
     runs = [run for run in figures.value("learned_wirings/runs") if any(run["swapped"])]
@@ -244,4 +261,5 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "shipped": shipped,
     "wirings": wirings,
     "last_edges": last_edges,
+    "near_trials": near_trials,
 }

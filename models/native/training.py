@@ -30,7 +30,7 @@ SOURCES_NEAR = 64
 EDGES_A_VISIT = 8
 """Edges that a node should have in a block of sources, for loading and storing its sums to pay."""
 FEW_EDGES = 0.3
-"""Share of all edges up to which products at them alone are not slower than a product of whole matrices.
+"""Share of all edges up to which products at them alone are made, rather than a product of whole matrices.
 
 At this share they take half its time with vectors of 64 bytes, 0.7 to 1.1 of it with those of 32.
 """
@@ -166,7 +166,7 @@ class Edges:
         """The edges to each node that want a gradient; None for so many that a product of whole matrices is faster."""
         if reached is Reached.ALL:
             return None
-        edges = self.to_nodes if reached is Reached.NONZERO else Edges(self.weight, marked=True).to_nodes
+        edges = self.to_nodes if reached is Reached.NONZERO else self._with_marked
         return edges if len(edges.source) <= FEW_EDGES * self.nodes * self.sources else None
 
     @cached_property
@@ -187,6 +187,11 @@ class Edges:
             *shape, block, *(_POINTER(_at(tensor)) for tensor in (begin, source, value)), self.marked, threads
         )
         return EdgeList(begin, source, value, self.sources, block.value)
+
+    @cached_property
+    def _with_marked(self) -> EdgeList:
+        """As `to_nodes`, with the edges of weight -0."""
+        return Edges(self.weight, marked=True).to_nodes
 
     @cached_property
     def to_sources(self) -> EdgeList:

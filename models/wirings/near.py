@@ -25,8 +25,8 @@ class _Reaching(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, places: Tensor, acting: Tensor) -> Tensor:
         ctx.save_for_backward(places)
-        reached = weight[places]
-        marked = torch.where(acting & (reached != 0), reached, -0.0)
+        values = weight[places]
+        marked = torch.where(acting & (values != 0), values, -0.0)
         return torch.zeros_like(weight).index_copy_(0, places, marked)
 
     @staticmethod
@@ -56,15 +56,19 @@ class DNWNear(DNW, Scheduled):
         self.near, self.every = near, every
 
     @property
-    def reached(self) -> int:
+    def reached_count(self) -> int:
         """Edges that get a gradient in every step."""
-        return min(self.kept + round(self.near * self.kept), self.layout.possible)
+        return min(self.kept + round(min(self.near * self.kept, self.layout.possible)), self.layout.possible)
 
     def forward(self, weight: Tensor) -> Tensor:
-        if self.reaches_idle or not (self.training and torch.is_grad_enabled()):
+        if self.reaches_idle or not torch.is_grad_enabled():
             return super().forward(weight)
-        places = keep_largest(weight, self.reached).nonzero().squeeze(1)
-        return _Reaching.apply(weight, places, keep_largest(weight.detach()[places], self.kept))
+        return _Reaching.apply(weight, *self.choose_reached(weight.detach()))
+
+    def choose_reached(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The edges that get a gradient in every step: their places [reached_count] and which of them act, bool."""
+        places = keep_largest(weight, self.reached_count).nonzero().squeeze(1)
+        return places, self.choose(weight[places], self.kept if self.training else self.active)
 
     def due(self, step: int, steps: int) -> bool:
         return False

@@ -139,8 +139,11 @@ def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("zero", [False, True])
-def test_gradients_are_made_at_the_edges_near_the_threshold(made: dict[str, int], name: str, zero: bool) -> None:
-    network = build(name, "dnw_near", prune_rate=0.95, near=0.5, every=2)
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_are_made_at_the_edges_near_the_threshold(
+    made: dict[str, int], name: str, zero: bool, training: bool
+) -> None:
+    network = build(name, "dnw_near", prune_rate=0.95, near=0.5, every=2).train(training)
     images, labels = batch_of(8)
     for whole in (True, False):
         made.update(at_edges=0, whole=0)

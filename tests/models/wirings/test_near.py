@@ -64,8 +64,9 @@ def test_the_first_step_reaches_all_and_the_schedule_goes_on_from_there():
     assert reaching == [True, False, True, False, True]
 
 
-def test_what_it_reaches_is_at_most_all():
-    made, factors = graph(1, near=100.0), torch.randn(LAYOUT.possible)
+@pytest.mark.parametrize("near", [100.0, 1e308])
+def test_what_it_reaches_is_at_most_all(near: float):
+    made, factors = graph(1, near=near), torch.randn(LAYOUT.possible)
     assert gradient(made, factors).equal(factors)
 
 
@@ -82,12 +83,18 @@ def test_reached_edges_are_marked_even_where_an_acting_weight_is_zero():
     assert made.reached(made()) is Reached.MARKED
 
 
-@pytest.mark.parametrize("how", ["evaluating", "without gradients"])
-def test_nothing_is_marked_where_no_gradient_follows(how: str):
+def test_nothing_is_marked_where_no_gradient_follows():
     made = graph(1)
-    made.train(how != "evaluating")
-    with torch.set_grad_enabled(how != "without gradients"):
+    with torch.no_grad():
         assert not flat(made).signbit()[flat(made) == 0].any()
+
+
+def test_gradients_in_evaluation_are_those_of_training():
+    made, factors = graph(1, near=0.5), torch.randn(LAYOUT.possible)
+    found = gradient(made, factors).clone()
+    made.zero_grad()
+    assert gradient(made.eval(), factors).equal(found)
+    assert not made.wiring.reaches_idle
 
 
 def test_a_saved_state_goes_on_at_the_same_step():
