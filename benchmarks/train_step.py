@@ -186,8 +186,8 @@ def gradients(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tenso
 def difference(row: Row) -> float:
     """The largest difference of the loss and of every gradient in float64, relative to that gradient's largest entry.
 
-    Of dnw_near in a step that does not reach all edges: the others have no gradient. Gradients that a norm takes away, 0
-    but for rounding, are relative to a thousandth of the largest of all.
+    Of dnw_near in a step that does not reach all edges: the others have no gradient. Gradients that a norm takes away,
+    0 but for rounding, are relative to a thousandth of the largest of all.
     """
     pair = {name: network.double() for name, network in networks(row).items()}
     torch.manual_seed(1)
