@@ -2,8 +2,9 @@
 
     python benchmarks/half.py --resume pretrained:cifar10_static_dnw --data_dir D [--replaced] [--json FILE]
 
---replaced also takes the arithmetic and the vectors of AVX512-FP16, which the compiler replaces on other processors: in
-numbers that processor's, and slow.
+--replaced also takes the vectors of AVX512-FP16, and arithmetic of its precision, which the compiler replaces on other
+processors: each product is rounded once more than there. These are neither that processor's exact numbers nor its
+speed.
 """
 
 from __future__ import annotations
