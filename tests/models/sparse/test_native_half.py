@@ -20,7 +20,7 @@ from models.native.library import NoCompilerError
 from models.sparse import EngineError, compile_graph, makers, native_half
 from models.sparse.engines import HALF_TOLERANCE
 from models.sparse.equality import relative_difference
-from models.sparse.graph import ChannelGraph, Edges, Level, compute_planes
+from models.sparse.graph import ChannelGraph, Depthwise, Edges, Level, compute_planes
 from models.sparse.native import HALF_FLAG, SOURCE, NativeGraph, load_kernel
 from models.sparse.native_half import HalfGraph
 from models.sparse.plan_spec import LevelKind
@@ -127,6 +127,15 @@ def test_nodes_whose_edges_fill_several_blocks():
         level("last", (1,), weight, relu=True),
     )
     agree(ChannelGraph(levels, flat=False), (20, 20), 0)
+
+
+def test_sums_of_any_depthwise_kernel_are_rounded_once():
+    if load_kernel(half=True).wirings_computes_in_half():
+        pytest.skip("this processor adds halves")
+    kernel = Depthwise(np.ones((1, 5, 5), np.float32), np.full(1, 2048, np.float32), 1, 2)
+    levels = (entry(1), level("many", (0,), np.ones((1, 1)), depthwise=kernel), level("last", (1,), np.ones((1, 1))))
+    found = HalfGraph(ChannelGraph(levels, flat=False), (7, 150), 1)(torch.ones(1, 1, 7, 150))
+    assert (found[..., 2:5, 2:148] == 2072).all()  # 2073; halves there are 2 apart, and adding 1 to 2048 gives 2048
 
 
 @pytest.mark.slow
