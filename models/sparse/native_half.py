@@ -18,7 +18,8 @@ class HalfGraph(NativeGraph):
     what follows them are in float32 everywhere; the weights of a dense classifier are kept in half precision. Images
     and output are float32, and all else is as in `NativeGraph`.
 
-    A call raises OverflowError where a plane holds a number beyond half precision, 65504 at most, or not finite.
+    A call raises OverflowError where a plane holds a number beyond half precision, 65504 at most, or not finite; so
+    does making one whose dense classifier has such a weight.
     """
 
     in_half: ClassVar[bool] = True

@@ -255,6 +255,20 @@ def test_weights_beyond_half_precision_are_an_error():
         scaled(1e5)(torch.ones(1, 1, 5, 7))
 
 
+@pytest.mark.parametrize("weight", [65520.0, -1e5, float("nan")])
+def test_weights_of_a_dense_classifier_beyond_half_precision_are_an_error(weight: float):
+    with pytest.raises(OverflowError, match=r"weights of linear .*beyond half precision \(65504 at most\)"):
+        classifier(weight)
+
+
+def test_the_largest_weights_of_half_precision_are_no_error():
+    assert classifier(65519.0)(torch.ones(1, 1)).item() == 65504
+
+
+def classifier(weight: float) -> HalfGraph:
+    return HalfGraph(ChannelGraph((entry(1), level("linear", (0,), np.full((1, 1), weight)))), (1, 1), 1)
+
+
 def test_means_may_sum_more_than_half_precision_holds():
     assert scaled(1.0, mean=True)(torch.full((1, 1, 5, 7), 60000.0)).item() == pytest.approx(60000, rel=2**-11)
 
@@ -287,6 +301,14 @@ def test_a_network_whose_planes_do_not_fit_is_refused_with_its_stage():
     told = r"native_half cannot run this network: from stage mix on, the planes .*65504.* the engine native computes"
     with pytest.raises(EngineError, match=told):
         compile_graph(pair(70000.0), "native_half")
+
+
+def test_a_network_whose_classifier_does_not_fit_is_refused_with_its_stage():
+    network = pair(1.0)
+    network.linear.weight.data *= 1e5
+    told = r"native_half cannot run this network: from stage linear on, the weights of linear .*65504"
+    with pytest.raises(EngineError, match=told):
+        compile_graph(network, "native_half")
 
 
 def test_without_a_compiler_of_halves_native_takes_over(monkeypatch: pytest.MonkeyPatch):
