@@ -31,7 +31,8 @@ from models.sparse.native import load_kernel
 from models.sparse.native_half import HalfGraph
 
 REPLACED = ("-O0", *FLAGS[1:], "-DWIRINGS_HALF_LANES=32")
-"""Flags without optimisation, under which the replacement compiles in seconds."""
+"""Flags for vectors and arithmetic of AVX512-FP16, which the compiler replaces where the processor has none; without
+optimisation, for then it compiles in seconds."""
 
 
 def engines(network: nn.Module, replaced: bool) -> dict[str, nn.Module]:
@@ -43,8 +44,10 @@ def engines(network: nn.Module, replaced: bool) -> dict[str, nn.Module]:
         entry = ENGINES["native_half"]
         make = partial(HalfGraph, flags=REPLACED)
         ENGINES["native_half"] = replace(entry, make=lambda graph, size, options: make(graph, size, options.threads))
-        found["half precision, replaced by the compiler"] = compile_graph(network, "native_half")
-        ENGINES["native_half"] = entry
+        try:
+            found["half precision, replaced by the compiler"] = compile_graph(network, "native_half")
+        finally:
+            ENGINES["native_half"] = entry
     return found
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.half import REPLACED
 from models.native import library
 from models.native.library import NoCompilerError
 from models.sparse import EngineError, compile_graph, makers, native_half
@@ -47,8 +48,6 @@ pytestmark = [
     ),
     pytest.mark.filterwarnings("ignore:This processor does not compute in half precision"),
 ]
-REPLACED = ("-O0", "-std=c++17", "-march=native", "-pthread", "-DWIRINGS_HALF_LANES=32")
-"""Flags for vectors and arithmetic of AVX512-FP16, which the compiler replaces where the processor has none."""
 NETWORKS = {
     "mobilenet": (mobilenet, 32),
     "mobilenet, odd images": (lambda: mobilenet(image_size=27), 27),
