@@ -2,8 +2,9 @@
 
     python benchmarks/half.py --resume pretrained:cifar10_static_dnw --data_dir D [--replaced] [--json FILE]
 
---replaced also takes the arithmetic and the vectors of AVX512-FP16, which the compiler replaces on other processors: in
-numbers that processor's, and slow.
+--replaced also takes the vectors of AVX512-FP16, and arithmetic of its precision, which the compiler replaces on other
+processors: each product is rounded once more than there. These are neither that processor's exact numbers nor its
+speed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from models.sparse.native import load_kernel
 from models.sparse.native_half import HalfGraph
 
 REPLACED = ("-O0", *FLAGS[1:], "-DWIRINGS_HALF_LANES=32")
-"""Flags without optimisation, under which the replacement compiles in seconds."""
+"""Flags for vectors and arithmetic of AVX512-FP16, which the compiler replaces where the processor has none; without
+optimisation, for then it compiles in seconds."""
 
 
 def engines(network: nn.Module, replaced: bool) -> dict[str, nn.Module]:
@@ -42,8 +44,10 @@ def engines(network: nn.Module, replaced: bool) -> dict[str, nn.Module]:
         entry = ENGINES["native_half"]
         make = partial(HalfGraph, flags=REPLACED)
         ENGINES["native_half"] = replace(entry, make=lambda graph, size, options: make(graph, size, options.threads))
-        found["half precision, replaced by the compiler"] = compile_graph(network, "native_half")
-        ENGINES["native_half"] = entry
+        try:
+            found["half precision, replaced by the compiler"] = compile_graph(network, "native_half")
+        finally:
+            ENGINES["native_half"] = entry
     return found
 
 

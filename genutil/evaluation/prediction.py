@@ -14,7 +14,7 @@ from genutil.errors import UserError
 from models.inspection import evaluating
 from models.sparse.compile import compile_graph
 from models.sparse.engines import ENGINES, UnavailableError
-from models.sparse.equality import EngineError
+from models.sparse.equality import EngineError, overflows
 
 TORCH = "torch"
 """In the place of an engine's name: the network as it is."""
@@ -107,12 +107,14 @@ class Predictor:
                 yield from self._of_batch(batch)
 
     def _of_batch(self, batch: FileBatch) -> Iterator[Prediction]:
-        try:
-            with evaluating(self.network):
-                logits = self.network(batch.images.to(self.device))
-        except OverflowError as error:
-            files = ", ".join(map(str, batch.files))
-            raise UserError(f"The engine cannot run {files}: {error}.") from error
+        images = batch.images.to(self.device)
+        with evaluating(self.network):
+            try:
+                logits = self.network(images)
+            except OverflowError as error:
+                alone = zip(batch.files, images.split(1), strict=True)
+                files = ", ".join(str(file) for file, image in alone if overflows(self.network, image))
+                raise UserError(f"The engine cannot run {files}: {error}.") from error
         classes = logits.shape[1]
         if self.class_names is not None and len(self.class_names) != classes:
             raise UserError(f"The network has {classes} outputs, and {len(self.class_names)} class names are known.")

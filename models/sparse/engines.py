@@ -18,7 +18,7 @@ AUTO = "auto"
 
 
 HALF_TOLERANCE = 1e-2
-"""Of engines in half precision: about 20 roundings, each off by 2^-11 of its number at most."""
+"""Of engines in half precision: a chosen limit, where every edge may round, by 2^-11 of its number at most."""
 
 
 class UnavailableError(ValueError):

@@ -69,7 +69,7 @@ def _compare(network: nn.Module, name: str, part: CompiledGraph, call: Call) -> 
     try:
         found = evaluated(part, given)
     except OverflowError as error:
-        beyond = next(image for image in given.split(1) if _overflows(part, image))
+        beyond = next(image for image in given.split(1) if overflows(part, image))
         stage = _first_wrong_stage(network, name, part, beyond, tolerance)
         raise EngineError(
             f"The engine {part.engine} cannot run this network: from stage {stage} on, {error}."
@@ -83,7 +83,7 @@ def _compare(network: nn.Module, name: str, part: CompiledGraph, call: Call) -> 
         )
 
 
-def _overflows(engine: nn.Module, images: Tensor) -> bool:
+def overflows(engine: nn.Module, images: Tensor) -> bool:
     """A number on the way is beyond those that the engine computes with."""
     try:
         evaluated(engine, images)
@@ -113,10 +113,10 @@ def _first_wrong_stage(network: nn.Module, name: str, part: CompiledGraph, given
     expected = compute_planes(pruned, array[0])
     for i in range(1, len(pruned.levels)):
         like = first.to(part.dtype or first.dtype)
-        engine = part.make_engine(pruned.upto(i), size, like)
-        if _overflows(engine, like):
+        try:
+            found = evaluated(part.make_engine(pruned.upto(i), size, like), like).cpu()
+        except OverflowError:
             return pruned.levels[i].stage or name
-        found = evaluated(engine, like).cpu()
         if relative_difference(found[0].flatten(1), torch.from_numpy(expected[i]).flatten(1)) > tolerance:
             return pruned.levels[i].stage or name
     return graph.levels[-1].stage or name

@@ -42,7 +42,7 @@ def make_plan(
     never read in place.
 
     Raises ValueError for a graph that the kernel cannot run: a kernel over means, or planes and means as sources of
-    one level.
+    one level; OverflowError with `half` for a dense level over single values whose weights are beyond halves.
     """
     return _Planner(graph, image_size, threads, max_tile, max_shared_tile, half).plan()
 
@@ -53,7 +53,7 @@ class _Planner:
     ) -> None:
         self.graph, self.image_size, self.threads = graph, image_size, threads
         self.max_tile, self.max_shared_tile = max_tile, max_shared_tile
-        self.unit = HALF_UNIT if half else UNIT
+        self.half, self.unit = half, HALF_UNIT if half else UNIT
         self.sizes = graph.sizes(image_size)
         self.last_use = list(range(len(graph.levels)))
         for i, level in enumerate(graph.levels):
@@ -177,6 +177,8 @@ class _Planner:
             begin = int(where.min())
             dense = np.zeros((edges.nodes, round_up(int(where.max()) + 1 - begin, self.unit)), np.float32)
             dense[edges.rows, where[edges.indices] - begin] = weight
+            if self.half:
+                _check_halves(level.name, dense)
             kind, values = LevelKind.SUM_VALUES_DENSE, ValueEdges(begin=begin, dense=dense)
         else:
             index = where[edges.indices].astype(np.int32)
@@ -237,3 +239,14 @@ class _Planner:
 def _over_values(level: Level) -> bool:
     """The level makes sense over single values."""
     return level.edges is not None and level.edges.plain and level.norm is None and level.depthwise is None
+
+
+def _check_halves(name: str, dense: NDArray[np.float32]) -> None:
+    """Raises OverflowError where a weight becomes infinite in half precision, or is not finite."""
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(dense.astype(np.float16)).all()
+    if not finite:
+        raise OverflowError(
+            f"the weights of {name} hold numbers beyond half precision (65504 at most) or that are not finite; "
+            "the engine native computes in float32"
+        )

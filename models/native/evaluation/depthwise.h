@@ -99,25 +99,32 @@ void depthwise_rows(const Rows& rows, int stride, int o0, int o1, const float* k
   depthwise_2<N, LAST>(rows, o0, o1, k, bias, out, out_width - N, out_width);
 }
 
-// Any kernel, stride and padding.
-void depthwise_any(const Level& l, const Rows& rows, int o0, int o1, const float* k, float bias, Number* out) {
+// Any kernel, stride and padding: outputs begin .. end - 1 of output row o, OUTPUTS_AT_ONCE at most.
+constexpr int OUTPUTS_AT_ONCE = 128;
+void depthwise_part(const Level& l, const Rows& rows, int o, int begin, int end, const float* k, float bias,
+                    Number* out) {
   const int stride = l.kernel_stride, padding = l.kernel_padding;
-  for (int o = o0; o < o1; o++) {
-    Number* q = out + int64_t(o) * l.out_width;
-    std::fill(q, q + l.out_width, Number(bias));
-    for (int i = 0; i < l.kernel_height; i++) {
-      const int y = o * stride + i - padding;
-      if (y < 0 || y >= rows.height) continue;
-      const Number* p = rows.at(y);
-      for (int j = 0; j < l.kernel_width; j++) {
-        const int shift = j - padding;
-        const int first = shift >= 0 ? 0 : (-shift + stride - 1) / stride;
-        const int end = rows.width - shift <= 0 ? 0 : (rows.width - shift - 1) / stride + 1;
-        const Lane w = Lane(k[i * l.kernel_width + j]);
-        for (int x = first; x < std::min(end, l.out_width); x++) q[x] += w * p[x * stride + shift];
-      }
+  Lane sums[OUTPUTS_AT_ONCE];
+  std::fill(sums, sums + (end - begin), Lane(bias));
+  for (int i = 0; i < l.kernel_height; i++) {
+    const int y = o * stride + i - padding;
+    if (y < 0 || y >= rows.height) continue;
+    const Number* p = rows.at(y);
+    for (int j = 0; j < l.kernel_width; j++) {
+      const int shift = j - padding;
+      const int first = std::max(begin, shift >= 0 ? 0 : (-shift + stride - 1) / stride);
+      const int stop = std::min(end, rows.width - shift <= 0 ? 0 : (rows.width - shift - 1) / stride + 1);
+      const Lane w = Lane(k[i * l.kernel_width + j]);
+      for (int x = first; x < stop; x++) sums[x - begin] += w * p[x * stride + shift];
     }
   }
+  copy_numbers(sums, end - begin, out + int64_t(o) * l.out_width + begin);
+}
+
+void depthwise_any(const Level& l, const Rows& rows, int o0, int o1, const float* k, float bias, Number* out) {
+  for (int o = o0; o < o1; o++)
+    for (int x = 0; x < l.out_width; x += OUTPUTS_AT_ONCE)
+      depthwise_part(l, rows, o, x, std::min(l.out_width, x + OUTPUTS_AT_ONCE), k, bias, out);
 }
 
 // With the widest vectors that a row of outputs fills, or the narrowest that there are.

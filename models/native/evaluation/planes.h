@@ -185,6 +185,7 @@ class Worker {
     const int pixels = l_.height * l_.width;
     if (!l_.norm_weight_.empty()) normalise(node, y, pixels);
     const int out_pixels = l_.out_height * l_.out_width;
+    const int64_t from = int64_t(out_row) * l_.out_width, count = int64_t(out_end - out_row) * l_.out_width;
     Number* out = l_.mean                       ? scratch_.plane.get()
                  : l_.destination == TO_OUTPUT ? scratch_.plane.get()
                                                : arena_ + l_.plane + node * l_.plane_stride;
@@ -195,10 +196,8 @@ class Worker {
     } else if (l_.mean) {
       out = y;
     } else {
-      const int64_t from = int64_t(out_row) * l_.out_width, to = int64_t(out_end) * l_.out_width;
-      std::memcpy(out + from, y + (from - origin), sizeof(Number) * (to - from));
+      std::memcpy(out + from, y + (from - origin), sizeof(Number) * count);
     }
-    const int64_t from = int64_t(out_row) * l_.out_width, count = int64_t(out_end - out_row) * l_.out_width;
     if (l_.mean) {
       const float value = mean(out);
       values_[l_.plane + node] = value;

@@ -48,15 +48,22 @@ def test_names_that_do_not_fit_the_classes_are_an_error():
 
 
 class Beyond(nn.Module):
-    """An engine whose numbers do not suffice for an image."""
+    """An engine whose numbers end at 9."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        raise OverflowError("the planes hold too large numbers")
+        if (images > 9).any():
+            raise OverflowError("the planes hold too large numbers")
+        return images
 
 
-def test_an_image_that_an_engine_cannot_run_is_an_error():
-    with pytest.raises(UserError, match=r"cannot run a\.png, b\.png: the planes hold too large numbers"):
-        list(Predictor(Beyond()).predict([batch([0.0, 1.0], [2.0, 3.0])]))
+@pytest.mark.parametrize(
+    ("rows", "files"),
+    [(([0.0, 1.0], [2.0, 10.0]), r"b\.png"), (([10.0, 1.0], [2.0, 10.0]), r"a\.png, b\.png")],
+    ids=["one", "both"],
+)
+def test_an_error_names_the_images_that_an_engine_cannot_run(rows: tuple[list[float], ...], files: str):
+    with pytest.raises(UserError, match=rf"cannot run {files}: the planes hold too large numbers"):
+        list(Predictor(Beyond()).predict([batch(*rows)]))
 
 
 def test_a_network_without_wired_parts_runs_as_it_is():

@@ -15,12 +15,13 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.half import REPLACED
 from models.native import library
 from models.native.library import NoCompilerError
 from models.sparse import EngineError, compile_graph, makers, native_half
 from models.sparse.engines import HALF_TOLERANCE
 from models.sparse.equality import relative_difference
-from models.sparse.graph import ChannelGraph, Edges, Level, compute_planes
+from models.sparse.graph import ChannelGraph, Depthwise, Edges, Level, compute_planes
 from models.sparse.native import HALF_FLAG, SOURCE, NativeGraph, load_kernel
 from models.sparse.native_half import HalfGraph
 from models.sparse.plan_spec import LevelKind
@@ -47,8 +48,6 @@ pytestmark = [
     ),
     pytest.mark.filterwarnings("ignore:This processor does not compute in half precision"),
 ]
-REPLACED = ("-O0", "-std=c++17", "-march=native", "-pthread", "-DWIRINGS_HALF_LANES=32")
-"""Flags for vectors and arithmetic of AVX512-FP16, which the compiler replaces where the processor has none."""
 NETWORKS = {
     "mobilenet": (mobilenet, 32),
     "mobilenet, odd images": (lambda: mobilenet(image_size=27), 27),
@@ -127,6 +126,15 @@ def test_nodes_whose_edges_fill_several_blocks():
         level("last", (1,), weight, relu=True),
     )
     agree(ChannelGraph(levels, flat=False), (20, 20), 0)
+
+
+def test_sums_of_any_depthwise_kernel_are_rounded_once():
+    if load_kernel(half=True).wirings_computes_in_half():
+        pytest.skip("this processor adds halves")
+    kernel = Depthwise(np.ones((1, 5, 5), np.float32), np.full(1, 2048, np.float32), 1, 2)
+    levels = (entry(1), level("many", (0,), np.ones((1, 1)), depthwise=kernel), level("last", (1,), np.ones((1, 1))))
+    found = HalfGraph(ChannelGraph(levels, flat=False), (7, 150), 1)(torch.ones(1, 1, 7, 150))
+    assert (found[..., 2:5, 2:148] == 2072).all()  # 2073; halves there are 2 apart, and adding 1 to 2048 gives 2048
 
 
 @pytest.mark.slow
@@ -246,6 +254,20 @@ def test_weights_beyond_half_precision_are_an_error():
         scaled(1e5)(torch.ones(1, 1, 5, 7))
 
 
+@pytest.mark.parametrize("weight", [65520.0, -1e5, float("nan")])
+def test_weights_of_a_dense_classifier_beyond_half_precision_are_an_error(weight: float):
+    with pytest.raises(OverflowError, match=r"weights of linear .*beyond half precision \(65504 at most\)"):
+        classifier(weight)
+
+
+def test_the_largest_weights_of_half_precision_are_no_error():
+    assert classifier(65519.0)(torch.ones(1, 1)).item() == 65504
+
+
+def classifier(weight: float) -> HalfGraph:
+    return HalfGraph(ChannelGraph((entry(1), level("linear", (0,), np.full((1, 1), weight)))), (1, 1), 1)
+
+
 def test_means_may_sum_more_than_half_precision_holds():
     assert scaled(1.0, mean=True)(torch.full((1, 1, 5, 7), 60000.0)).item() == pytest.approx(60000, rel=2**-11)
 
@@ -278,6 +300,14 @@ def test_a_network_whose_planes_do_not_fit_is_refused_with_its_stage():
     told = r"native_half cannot run this network: from stage mix on, the planes .*65504.* the engine native computes"
     with pytest.raises(EngineError, match=told):
         compile_graph(pair(70000.0), "native_half")
+
+
+def test_a_network_whose_classifier_does_not_fit_is_refused_with_its_stage():
+    network = pair(1.0)
+    network.linear.weight.data *= 1e5
+    told = r"native_half cannot run this network: from stage linear on, the weights of linear .*65504"
+    with pytest.raises(EngineError, match=told):
+        compile_graph(network, "native_half")
 
 
 def test_without_a_compiler_of_halves_native_takes_over(monkeypatch: pytest.MonkeyPatch):
