@@ -131,7 +131,30 @@ def check_rho(model: str, rule: str) -> None:
         assert dropped / weak != pytest.approx(0.95, abs=0.05)
 
 
+def check_near(model: str, rule: str) -> None:
+    for options, near in (({}, 2.0), ({"wiring_near": 0.25}, 0.25)):
+        for _, graph in graphs(build(model, rule, **options)):
+            graph.wiring.prepare(1, STEPS)
+            weight = graph.weight.detach().requires_grad_()
+            graph.wiring(weight).sum().backward()
+            kept, possible = graph.wiring.kept, graph.layout.possible
+            assert int(weight.grad.count_nonzero()) == min(kept + round(near * kept), possible)
+
+
+def check_every(model: str, rule: str) -> None:
+    for options, expected in (({}, [0, 8, 16]), ({"wiring_every": 7}, [0, 7, 14])):
+        network, reaching = build(model, rule, **options), []
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.001)
+        for step in range(STEPS):
+            if all(graph.wiring.reaches_idle for _, graph in graphs(network)):
+                reaching.append(step)
+            update_wirings(network, optimizer, step, STEPS)
+        assert reaching == expected
+
+
 CHECKS: dict[str, Callable[[str, str], None]] = {
+    "wiring_near": check_near,
+    "wiring_every": check_every,
     "rho": check_rho,
     "wiring_interval": check_interval,
     "wiring_begin": check_begin,
