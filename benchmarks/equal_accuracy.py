@@ -24,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.compared_networks import DENSE, PUBLISHED, published_wiring
 from benchmarks.conditions import conditions
-from benchmarks.engine_columns import OPSETS, Column, WiredFiles, peak_gmacs, write_onnx
+from benchmarks.engine_columns import OPSETS, Column, WiredFiles, write_onnx
 from benchmarks.turns import Turns, summary
 
 SIZE = 224
@@ -87,8 +87,6 @@ def measure(
         "milliseconds": {name: summary(values) for name, values in times.items()},
         "faster": faster_engines(times),
         "ratio": ratios(times, [files.name for files in wired]),
-        "peak_gmacs_a_thread": summary([peak_gmacs() for _ in range(repeats)]),
-        "timings": {files.name: files.timings(batch, threads) for files in wired},
     }
 
 

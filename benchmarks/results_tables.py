@@ -81,18 +81,17 @@ def native_phases(figures: Figures) -> str:
     """Where the native engine spends the time of one image: microseconds of all threads, and the speed of the sums."""
     heads = ["wiring", "threads", "copies", *PARTS, "depthwise convolutions, means", "sums over planes, of the peak"]
     rows = []
-    for cell in figures.value("equal_accuracy/cells"):
-        if cell["batch"] > 1:
+    for cell in figures.value("evaluate/cells"):
+        levels = cell.get("timings")
+        if levels is None or cell["batch"] > 1:
             continue
-        for name, levels in cell.get("timings", {}).items():
-            times = {part: _seconds(levels, "SUMS", kinds) for part, kinds in PARTS.items()}
-            planes = PARTS["sums over planes"]
-            speed = (
-                sum(level["multiply_adds"] for level in levels if level["kind"] in planes) / times["sums over planes"]
-            )
-            share = 100 * speed / 1e9 / cell["peak_gmacs_a_thread"]["median"]
-            found = [_seconds(levels, "COPIES"), *times.values(), _seconds(levels, "NODES")]
-            rows.append([name, str(cell["threads"]), *(f"{1e6 * seconds:.0f}" for seconds in found), f"{share:.0f} %"])
+        times = {part: _seconds(levels, "SUMS", kinds) for part, kinds in PARTS.items()}
+        planes = PARTS["sums over planes"]
+        adds = sum(level["multiply_adds"] for level in levels if level["kind"] in planes)
+        share = 100 * adds / times["sums over planes"] / 1e9 / cell["peak_gmacs_a_thread"]["median"]
+        found = [_seconds(levels, "COPIES"), *times.values(), _seconds(levels, "NODES")]
+        microseconds = (f"{1e6 * seconds:.0f}" for seconds in found)
+        rows.append([cell["wiring"], str(cell["threads"]), *microseconds, f"{share:.0f} %"])
     return table(heads, rows) if rows else "No timings are recorded yet."
 
 

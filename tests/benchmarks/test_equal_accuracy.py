@@ -72,13 +72,6 @@ def figures(tmp_path):
         times = {**TIMES, "x225": [own, own]}
         summaries = {name: {"median": values[1], "low": values[0], "high": values[1]} for name, values in times.items()}
         cell = {"batch": 1, "threads": threads, "milliseconds": summaries}
-        levels = [
-            timed("input", None, 0, 1e-6, 0, 0),
-            timed("stem", "SUM_ROWS", 100, 2e-6, 3e-6, 4e-6),
-            timed("stage", "SUM_PLANES", 50_000, 0, 5e-6, 6e-6),
-            timed("last", "SUM_VALUES_DENSE", 100, 0, 8e-6, 0),
-        ]
-        cell |= {"timings": {"x225": levels}, "peak_gmacs_a_thread": {"median": 100.0}}
         cells.append(cell | {"faster": faster_engines(times), "ratio": ratios(times, ["x225"])})
     results = {
         "aim": 1.2,
@@ -90,6 +83,16 @@ def figures(tmp_path):
         "cells": cells,
     }
     (tmp_path / "equal_accuracy.json").write_text(json.dumps(results))
+    levels = [
+        timed("input", None, 0, 1e-6, 0, 0),
+        timed("stem", "SUM_ROWS", 100, 2e-6, 3e-6, 4e-6),
+        timed("stage", "SUM_PLANES", 50_000, 0, 5e-6, 6e-6),
+        timed("last", "SUM_VALUES_DENSE", 100, 0, 8e-6, 0),
+    ]
+    timing = {"wiring": "x225", "peak_gmacs_a_thread": {"median": 100.0}, "timings": levels}
+    untimed = {"wiring": "x3", "peak_gmacs_a_thread": {"median": 100.0}, "batch": 1, "threads": 1}
+    evaluated = [timing | {"batch": batch, "threads": threads} for batch in (1, 32) for threads in (1, 2)]
+    (tmp_path / "evaluate.json").write_text(json.dumps({"cells": [*evaluated, untimed]}))
     (tmp_path / "queue.yml").write_text("- {experiment: quickstart, seeds: [0]}\n")
     return Figures(tmp_path, tmp_path / "none", tmp_path / "queue.yml")
 
