@@ -17,7 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,30 +99,6 @@ ROWS = {
         plain_networks.PlainMobileNet,
         batch=128,
     ),
-    "near_static": Row(
-        "static, dnw_near",
-        lambda: StaticNeuralGraph(10, 32, "dnw_near", 0.95),
-        plain_networks.PlainStatic,
-        batch=256,
-        cycle=EVERY.default,
-    ),
-    "near_32": Row(
-        "MobileNet-like x0.225, dnw_near",
-        lambda: MobileNetV1Like(10, 32, "dnw_near", 0.775),
-        plain_networks.PlainMobileNet,
-        batch=128,
-        cycle=EVERY.default,
-    ),
-    "near_224": Row(
-        "MobileNet-like x0.225, dnw_near",
-        lambda: MobileNetV1Like(1000, 224, "dnw_near", 0.775),
-        plain_networks.PlainMobileNet,
-        batch=8,
-        image_size=224,
-        classes=1000,
-        compared=2,
-        cycle=EVERY.default,
-    ),
     "trained_32": Row(
         "as trained: half of the nodes live",
         lambda: published_wiring("x225", 10, 32).train(),
@@ -140,6 +116,18 @@ ROWS = {
     ),
 }
 """Untrained networks; those as trained have random wirings with as few live nodes as the published trained one."""
+NEAR: dict[str, Callable[[], nn.Module]] = {
+    "static": lambda: StaticNeuralGraph(10, 32, "dnw_near", 0.95),
+    "mobilenet_32": lambda: MobileNetV1Like(10, 32, "dnw_near", 0.775),
+    "mobilenet_224": lambda: MobileNetV1Like(1000, 224, "dnw_near", 0.775),
+}
+"""The networks of some rows under dnw_near."""
+ROWS |= {
+    f"near_{name.removeprefix('mobilenet_')}": replace(
+        ROWS[name], words=f"{ROWS[name].words}, dnw_near", make=make, cycle=EVERY.default
+    )
+    for name, make in NEAR.items()
+}
 
 
 class Stepper:

@@ -199,9 +199,8 @@ def near_trials(figures: Figures) -> str:
         else:
             others = "the others never"
             if row["strength"]:
-                others = f"the others in every {row['every']}th" + (
-                    "" if row["strength"] == 1 else ", as many times as strong"
-                )
+                strength = "" if row["strength"] == 1 else f", {row['strength']} times as strong"
+                others = f"the others in every {row['every']}th{strength}"
             words = f"of the nearest, {row['near']} for each that acts, in every step; {others}"
         rows.append([words, f"{row['top1'][-1]:.2f} %", f"{row['top1'][-2]:.2f} %"])
     return table(["gradient of idle edges", "after 8 epochs", "after 7"], rows)

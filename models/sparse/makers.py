@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from models.native.library import FLAGS, NoCompilerError
@@ -49,11 +47,11 @@ def need_compiler() -> None:
 
 def need_half_compiler() -> None:
     """The same of the kernel in half precision: old compilers have no such numbers."""
-    _need_kernel(FLAGS, True)
+    _need_kernel(half=True)
 
 
-def _need_kernel(*arguments: Any) -> None:
+def _need_kernel(half: bool = False) -> None:
     try:
-        load_kernel(*arguments)
+        load_kernel(FLAGS, half)
     except NoCompilerError as error:
         raise UnavailableError(str(error)) from error

@@ -36,10 +36,10 @@ class _Reaching(torch.autograd.Function):
 
 
 class DNWNear(DNW, Scheduled):
-    """DNW whose idle edges get a gradient in every step near the threshold, all others in every few steps.
+    """DNW that gives idle edges near the threshold a gradient in every step, and the others one every few steps.
 
-    Only edges near the threshold can soon take the place of acting ones. Far from it a gradient is not made up for by
-    more strength when it comes: steps that large let edges act by chance.
+    Only edges near the threshold can soon take the place of acting ones. The gradient of the others is not multiplied
+    by the steps that were left out: updates that large let edges act by chance.
 
     Args:
         layout, prune_rate: see Wiring.

@@ -46,7 +46,7 @@ WIRINGS: Registry[Rule] = Registry(
         "dnw": Rule("models.wirings.learned:DNW", "the strongest act, all are trained (Discovering Neural Wirings)"),
         "dnw_no_update": Rule("models.wirings.learned:DNWNoUpdate", "the strongest act, only they are trained"),
         "dnw_near": Rule(
-            "models.wirings.near:DNWNear", "the strongest act, the nearest are trained, all now and then", (NEAR, EVERY)
+            "models.wirings.near:DNWNear", "as dnw, but edges far from acting are trained now and then", (NEAR, EVERY)
         ),
         "fine_tune": Rule("models.wirings.fixed:FineTune", "the strongest of a trained network, fixed"),
         "td": Rule("models.wirings.targeted_dropout:TargetedDropout", "targeted dropout", (RHO,)),
