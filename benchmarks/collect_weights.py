@@ -3,14 +3,15 @@
     python benchmarks/collect_weights.py --data_dir DIR [--folder trainings] [--results results] [--only NAME ...]
 
 Of the seeds of an entry of the queue whose results are kept, that one is taken whose last accuracy is the median (of an
-even number the lower one of the two), for the best would be a choice on test images. Its last.pt has to be in the
-queue's folder. What is written is evaluated on all test images and has to reach the accuracy of its results file.
+even number the lower one of the two), for the best would be a choice on test images. With --every_seed the others are
+put beside it, as NAME-seed_N. Of each the last.pt has to be in the queue's folder, or the weights are shipped already:
+then they stay, under another name where another seed has become the median. What is new is evaluated on all test images
+and has to reach the accuracy of its results file.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ from pretrained.trained import Trained
 FIRST = 1000
 """Test images that every shipped network is tried on by the tests."""
 MOST_BYTES, MOST_BYTES_IN_ALL = 10_000_000, 60_000_000
+SAME_TOP1 = 0.005
+"""Percent by which an accuracy may differ from itself as printed."""
 
 
 def median_run(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -76,38 +79,72 @@ def last_weights(entry: Entry, result: Mapping[str, Any], folder: Path) -> Path:
     return path
 
 
-def collect(entry: Entry, result: Mapping[str, Any], folder: Path, weights: Path, places: Mapping[str, Any]) -> Trained:
-    """Write the weights that a result is of, and try them.
+def wanted(entry: Entry, found: Sequence[Mapping[str, Any]], every_seed: bool) -> dict[str, Mapping[str, Any]]:
+    """The results whose weights are to be shipped, by their names, the median first."""
+    median = median_run(found)
+    name = f"{median['settings']['data']}_{entry.name}"
+    others = [result for result in found if result is not median] if every_seed else []
+    return {name: median, **{f"{name}-seed_{result['settings']['seed']}": result for result in others}}
+
+
+def shipped(name: str, result: Mapping[str, Any], kept: Mapping[str, Trained]) -> Trained | None:
+    """The entry of a catalogue that has the weights of a result, under whichever of its names; None where none has."""
+    seed = result["settings"]["seed"]
+    for own in kept.values():
+        same = own.name.partition("-seed_")[0] == name.partition("-seed_")[0] and own.seed == seed
+        if same and own.length == _length(result) and abs(own.top1 - result["last"]["top1"]) < SAME_TOP1:
+            return own
+    return None
+
+
+def collect(
+    name: str, entry: Entry, result: Mapping[str, Any], folder: Path, places: Mapping[str, Any]
+) -> tuple[Trained, bytes]:
+    """The weights that a result is of as the file that is shipped, tried, and what the catalogue says of them.
 
     Args:
+        name: that they get.
         entry: of the queue.
         result: of one of its seeds.
         folder: of the queue.
-        weights: folder to write into.
         places: settings that say where the data are.
 
     Raises:
         UserError: the checkpoint is missing or another one, the file is too large, or does not reach its accuracy.
     """
-    checkpoint = last_weights(entry, result, folder)
-    name = f"{result['settings']['data']}_{entry.name}"
-    what = load(str(checkpoint), name, [])
-    with tempfile.TemporaryDirectory() as own:  # what is shipped already stays until the new one is good
+    what = load(str(last_weights(entry, result, folder)), name, [])
+    with tempfile.TemporaryDirectory() as own:
         trial = Path(own) / f"{name}.safetensors"
         size = formats.export(trial, replace(what, experiment=_without_places(what.experiment)))
         if size > MOST_BYTES:
             raise UserError(f"{trial.name} has {size:,} bytes, more than {MOST_BYTES:,}.")
         found = run.run(command_line.resolve(CommandLine(None, {**places, "resume": str(trial), "evaluate": True})))
-        if abs(found["top1"] - result["last"]["top1"]) >= 0.005:
+        if abs(found["top1"] - result["last"]["top1"]) >= SAME_TOP1:
             reached = f"{found['top1']:.2f} %, and its training {result['last']['top1']:.2f} %"
             raise UserError(f"{trial.name} reaches {reached}.")
         right = right_of_first(str(trial), FIRST, places)
-        weights.mkdir(parents=True, exist_ok=True)
-        path = weights / trial.name
-        shutil.copyfile(trial, path)
-    length = kind_of(entry.experiment, result["settings"]).length()
+        sha256, content = trained.checksum(trial), trial.read_bytes()
     seed, top1 = result["settings"]["seed"], round(found["top1"], 4)
-    return Trained(name, entry.experiment, seed, length, top1, right, trained.checksum(path))
+    return Trained(name, entry.experiment, seed, _length(result), top1, right, sha256), content
+
+
+def ship(found: Mapping[str, tuple[Trained, bytes]], kept: dict[str, Trained], weights: Path) -> None:
+    """Write weights and their catalogue; a name that they had before and no longer have is taken away."""
+    weights.mkdir(parents=True, exist_ok=True)
+    for name, (_, content) in found.items():
+        (weights / f"{name}.safetensors").write_bytes(content)
+    sums = {own.sha256 for own, _ in found.values()}
+    gone = [name for name, own in kept.items() if own.sha256 in sums and name not in found]
+    kept |= {name: own for name, (own, _) in found.items()}
+    for name in gone:
+        del kept[name]
+    trained.write_catalogue(kept, weights)
+    for name in gone:
+        (weights / f"{name}.safetensors").unlink()
+
+
+def _length(result: Mapping[str, Any]) -> str:
+    return kind_of(result["experiment"], result["settings"]).length()
 
 
 def right_of_first(checkpoint: str, images: int, places: Mapping[str, Any]) -> tuple[int, int]:
@@ -153,6 +190,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of results [results]")
     parser.add_argument("--queue", type=Path, default=training_queue.QUEUE, help="[benchmarks/queue.yml]")
     parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="entries; * stands for anything")
+    parser.add_argument("--every_seed", action="store_true", help="not the median one alone")
     parser.add_argument("--weights", type=Path, default=trained.WEIGHTS, help="folder to write to [pretrained/weights]")
     parser.add_argument("--data_dir", "--data-dir", help="folder of the data sets [the environment's DATA_DIR]")
     parser.add_argument("--verify", choices=("true", "false"), default="true", help="check files of data [true]")
@@ -164,17 +202,24 @@ def main() -> int:
         entries = [e for e in training_queue.read(args.queue) if any(fnmatch(e.name, one) for one in args.only)]
         kept = trained.catalogue(args.weights)
         for entry in entries:
-            if not (found := results_of(entry, results)):
+            if not (results_found := results_of(entry, results)):
                 continue
-            try:
-                own = collect(entry, median_run(found), args.folder, args.weights, places)
-            except UserError as error:
-                print(f"{entry.name}: {error}", file=sys.stderr)
-                status = 2
-                continue
-            kept[own.name] = own
-            trained.write_catalogue(kept, args.weights)
-            print(f"{own.name}: seed {own.seed} of {len(found)}, top-1 {own.top1:.2f} %")
+            found, names = {}, wanted(entry, results_found, args.every_seed)
+            for name, result in names.items():
+                try:
+                    if own := shipped(name, result, kept):
+                        found[name] = replace(own, name=name), own.file(args.weights).read_bytes()
+                    else:
+                        found[name] = collect(name, entry, result, args.folder, places)
+                except (UserError, OSError, ValueError) as error:
+                    print(f"{name}: {error}", file=sys.stderr)
+                    status = 2
+            plain = next(iter(names))
+            if plain not in found and plain in kept:  # it stays with its seed until there is another
+                found = {name: new for name, new in found.items() if new[0].sha256 != kept[plain].sha256}
+            ship(found, kept, args.weights)
+            for own, _ in found.values():
+                print(f"{own.name}: seed {own.seed} of {len(results_found)}, top-1 {own.top1:.2f} %")
         total = sum(path.stat().st_size for path in args.weights.glob("*.safetensors"))
         if total > MOST_BYTES_IN_ALL:
             raise UserError(f"The weights are {total:,} bytes in all, more than {MOST_BYTES_IN_ALL:,}.")

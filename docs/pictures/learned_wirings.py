@@ -1,10 +1,11 @@
 """Draw what trained wirings look like: degrees, lengths of edges, and when their edges were found.
 
-    python docs/pictures/learned_wirings.py [--runs FOLDER ...] [--out docs/pictures/learned_wirings.png]
+    python docs/pictures/learned_wirings.py [--runs FOLDER ...] [--add] [--out docs/pictures/learned_wirings.png]
 
 With `--runs`, folders of finished runs of one network with learned and with random wirings, they are measured first and
-written to `benchmarks/results/learned_wirings.json`; without, the picture is drawn from that file. Which edges of the
-last wiring acted before is known at the run's snapshots and at its checkpoints of epochs.
+written to `benchmarks/results/learned_wirings.json`, with `--add` beside those that are there; without, the picture is
+drawn from that file. Which edges of the last wiring acted before is known at the run's snapshots and at its checkpoints
+of epochs.
 """
 
 from __future__ import annotations
@@ -66,6 +67,18 @@ def measure(folders: Sequence[Path]) -> dict[str, Any]:
         "settings": {key: getattr(base, key) for key in ("model", "data", "prune_rate", "num_epochs")},
         "runs": runs,
     }
+
+
+def added(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured now beside what was measured before; a wiring and seed that is in both is the new one.
+
+    Raises:
+        ValueError: the two are of different trainings.
+    """
+    if new["settings"] != old["settings"]:
+        raise ValueError(f"{new['settings']} cannot stand beside {old['settings']}")
+    runs = {(run["wiring"], run["seed"]): run for run in [*old["runs"], *new["runs"]]}
+    return {**new, "runs": [runs[key] for key in sorted(runs)]}
 
 
 def shares(folder: Path, network: nn.Module) -> list[dict[str, float]]:
@@ -132,10 +145,17 @@ def picture(found: Mapping[str, Any]) -> Figure:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, nargs="+", metavar="FOLDER", help="measure these runs first")
+    parser.add_argument("--add", action="store_true", help="keep the runs that were measured before")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".png"))
     args = parser.parse_args()
     if args.runs:
-        RESULTS.write_text(json.dumps({"measured": conditions(), **measure(args.runs)}, indent=1) + "\n")
+        measured = measure(args.runs)
+        if args.add:
+            try:
+                measured = added(measured, json.loads(RESULTS.read_text()))
+            except ValueError as error:
+                parser.error(str(error))
+        RESULTS.write_text(json.dumps({"measured": conditions(), **measured}, indent=1) + "\n")
     found = json.loads(RESULTS.read_text())
     save(picture(found), args.out)
     print(f"written to {args.out}")

@@ -40,9 +40,9 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def collect(folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def collect(folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
     words = ["--folder", folder, "--results", folder / "results", "--queue", folder / "queue.yml", "--weights", weights]
-    monkeypatch.setattr(sys, "argv", ["collect_weights.py", *map(str, words)])
+    monkeypatch.setattr(sys, "argv", ["collect_weights.py", *map(str, words), *more])
     return collect_weights.main()
 
 
@@ -121,6 +121,42 @@ def test_what_does_not_reach_its_accuracy_or_is_large_is_not_kept(
     assert collect(folder, weights, monkeypatch) == 2
     assert trained.catalogue(weights) == {shipped.name: shipped}
     assert shipped.file(weights).is_file()
+
+
+def test_every_seed_is_shipped_and_stays_where_another_becomes_the_median(
+    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, weights = tmp_path / "queue", tmp_path / "weights"
+    shutil.copytree(queue, folder)
+    paths = {results_files.read(path)["seed"]: path for path in (folder / "results").rglob("*.json")}
+    alone, aside = paths[1].read_text(), tmp_path / "aside"
+    paths[1].unlink()
+    assert collect(folder, weights, monkeypatch, "--every_seed") == 0
+    assert [(own.name, own.seed) for own in trained.catalogue(weights).values()] == [("digits_small", 0)]
+    first = (weights / "digits_small.safetensors").read_bytes()
+
+    paths[1].write_text(alone)
+    monkeypatch.setattr(collect_weights, "median_run", lambda found: max(found, key=lambda result: result["seed"]))
+    shutil.move(folder / "checkpoints", aside)
+    assert collect(folder, weights, monkeypatch, "--every_seed") == 2  # the new median's checkpoint is missing
+    assert "digits_small: " in capsys.readouterr().err
+    assert [(own.name, own.seed) for own in trained.catalogue(weights).values()] == [("digits_small", 0)]
+    assert (weights / "digits_small.safetensors").read_bytes() == first
+
+    shutil.move(aside, folder / "checkpoints")
+    shutil.rmtree(folder / "checkpoints" / "small-0")  # shipped already: it needs no checkpoint any more
+    assert collect(folder, weights, monkeypatch, "--every_seed") == 0
+    kept = trained.catalogue(weights)
+    assert {name: own.seed for name, own in kept.items()} == {"digits_small": 1, "digits_small-seed_0": 0}
+    assert kept["digits_small-seed_0"].file(weights).read_bytes() == first
+    assert kept["digits_small"].file(weights).read_bytes() != first
+    monkeypatch.setattr(trained, "WEIGHTS", weights)
+    assert collect_weights.right_of_first("pretrained:digits_small-seed_0", 1000, {"gpus": []})[1] > 0
+
+    monkeypatch.setattr(collect_weights, "median_run", lambda found: min(found, key=lambda result: result["seed"]))
+    assert collect(folder, weights, monkeypatch) == 0  # the median alone: it gets its name, the other goes
+    assert {name: own.seed for name, own in trained.catalogue(weights).items()} == {"digits_small": 0}
+    assert sorted(path.name for path in weights.iterdir()) == ["catalogue.json", "digits_small.safetensors"]
 
 
 def test_the_median_of_results() -> None:

@@ -38,3 +38,18 @@ def test_what_trained_wirings_look_like(tmp_path: Path) -> None:
     assert len(learned_wirings.picture(found).axes) == 4
     with pytest.raises(KeyError):
         learned_wirings.picture({"runs": [{**learned, "wiring": "unknown"}]})
+
+
+def test_runs_are_added_to_those_that_were_measured_before() -> None:
+    old = {"settings": {"model": "static"}, "runs": [{"wiring": "dnw", "seed": 0}, {"wiring": "dnw", "seed": 1}]}
+    new = {
+        "settings": {"model": "static"},
+        "runs": [{"wiring": "random", "seed": 0}, {"wiring": "dnw", "seed": 1, "a": 2}],
+    }
+    assert learned_wirings.added(new, old)["runs"] == [
+        {"wiring": "dnw", "seed": 0},
+        {"wiring": "dnw", "seed": 1, "a": 2},
+        {"wiring": "random", "seed": 0},
+    ]
+    with pytest.raises(ValueError, match="cannot stand beside"):
+        learned_wirings.added({**new, "settings": {"model": "discrete_time"}}, old)
