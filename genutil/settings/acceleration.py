@@ -19,3 +19,4 @@ class Acceleration(Section):
     fused: bool | Literal["auto"] = Field(
         "auto", description="the optimiser's fused kernels; auto: on GPUs and CPUs, where there are such"
     )
+    keep_memory: bool = Field(True, description="CPU: large tensors' memory stays with a training from step to step")

@@ -33,6 +33,7 @@ from genutil.training.schedules import LearningRate
 from genutil.training.snapshots import Snapshots
 from genutil.training.timetable import Timetable
 from genutil.training.wiring_watch import WiringWatch
+from models.native.allocator import memory_kept
 from models.wirings.wire import update_wirings
 
 if TYPE_CHECKING:
@@ -115,15 +116,18 @@ class Training:
         scores = None
         self.snapshots.look()
         try:
-            while self.progress.epoch < self.timetable.epochs:
-                self.train(self.timetable.next_halt)
-                if due := self.timetable.validation_due:
-                    loader = self.data.test if self.data.validation is None else self.data.validation
-                    scores = self.evaluate(loader, self.experiment.max_eval_steps)
-                    self.average_scores = (
-                        self.evaluate(loader, self.experiment.max_eval_steps, averaged=True) if self.average else None
-                    )
-                self.finish(scores if due else None)
+            with memory_kept(self.experiment.keep_memory and self.fabric.device.type == "cpu"):
+                while self.progress.epoch < self.timetable.epochs:
+                    self.train(self.timetable.next_halt)
+                    if due := self.timetable.validation_due:
+                        loader = self.data.test if self.data.validation is None else self.data.validation
+                        scores = self.evaluate(loader, self.experiment.max_eval_steps)
+                        self.average_scores = (
+                            self.evaluate(loader, self.experiment.max_eval_steps, averaged=True)
+                            if self.average
+                            else None
+                        )
+                    self.finish(scores if due else None)
         except Interrupted:
             self.look()
             self.progress.totals = self.records.totals()

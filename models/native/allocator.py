@@ -1,0 +1,69 @@
+"""Large blocks of torch's CPU memory are kept from step to step, for the system clears fresh pages at each use."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from models.native import library
+
+SOURCE = library.FOLDER / "allocator.cpp"
+
+
+@contextmanager
+def memory_kept(wanted: bool = True) -> Iterator[bool]:
+    """Within it, memory of large tensors that are freed is given to those made next, instead of to the system.
+
+    What is kept and what is used is together at most an eighth more than what was used at once. Values are not changed.
+    It holds for all threads of the process, and not within another such block, which goes on keeping.
+
+    Args:
+        wanted: False for a block that does nothing.
+
+    Yields:
+        Whether it is so: on Linux, where there is a compiler.
+    """
+    kernel = _load() if wanted else None
+    if kernel is None or kernel.wirings_keeps_memory():
+        yield kernel is not None
+        return
+    kernel.wirings_keep_memory(1)
+    try:
+        yield True
+    finally:
+        kernel.wirings_keep_memory(0)
+
+
+def kept_bytes() -> int:
+    """Bytes that are kept and that no tensor uses."""
+    kernel = _load()
+    return kernel.wirings_kept_bytes() if kernel else 0
+
+
+@cache
+def _load() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    place = Path(torch.__file__).parent
+    try:
+        kernel = library.load_library(
+            SOURCE,
+            (
+                *library.FLAGS,
+                "-std=c++20",
+                f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+                f"-DTORCH={torch.__version__}",  # another one is compiled for anew
+                *("-isystem", str(place / "include")),
+                *("-Wl,--no-as-needed", f"-L{place / 'lib'}", "-lc10"),
+            ),
+        )
+    except library.NoCompilerError:
+        return None  # a wired network tells it
+    kernel.wirings_kept_bytes.restype = ctypes.c_int64
+    return kernel
