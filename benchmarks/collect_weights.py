@@ -5,8 +5,8 @@
 Of the seeds of an entry of the queue whose results are kept, that one is taken whose last accuracy is the median (of an
 even number the lower one of the two), for the best would be a choice on test images. With --every_seed the others are
 put beside it, as NAME-seed_N. Of each the last.pt has to be in the queue's folder, or the weights are shipped already:
-then they stay, under another name where another seed has become the median. What is new is evaluated on all test images
-and has to reach the accuracy of its results file.
+those stay, under another name where another seed has become the median. What is new is evaluated on all test images and
+has to reach the accuracy of its results file.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,10 @@ from genutil.reports import results as results_files
 from genutil.saved import checkpoints
 from genutil.saved.exports import formats
 from genutil.saved.sources import Sources
+from genutil.system.files import write_whole
 from genutil.system.one_process import OneProcess
 from pretrained import trained
-from pretrained.trained import Trained
+from pretrained.trained import OF_SEED, Trained
 
 FIRST = 1000
 """Test images that every shipped network is tried on by the tests."""
@@ -79,22 +81,39 @@ def last_weights(entry: Entry, result: Mapping[str, Any], folder: Path) -> Path:
     return path
 
 
-def wanted(entry: Entry, found: Sequence[Mapping[str, Any]], every_seed: bool) -> dict[str, Mapping[str, Any]]:
-    """The results whose weights are to be shipped, by their names, the median first."""
+def wanted(
+    entry: Entry, found: Sequence[Mapping[str, Any]], kept: Mapping[str, Trained], every_seed: bool
+) -> dict[str, Mapping[str, Any]]:
+    """The results whose weights are to be shipped, by their names, the median first.
+
+    Args:
+        entry: of the queue.
+        found: the results of its seeds.
+        kept: what is shipped already, which stays.
+        every_seed: not the median one alone.
+    """
     median = median_run(found)
     name = f"{median['settings']['data']}_{entry.name}"
-    others = [result for result in found if result is not median] if every_seed else []
-    return {name: median, **{f"{name}-seed_{result['settings']['seed']}": result for result in others}}
+    others = [r for r in found if r is not median and (every_seed or shipped(name, r, kept))]
+    return {name: median, **{f"{name}{OF_SEED}{result['settings']['seed']}": result for result in others}}
 
 
 def shipped(name: str, result: Mapping[str, Any], kept: Mapping[str, Trained]) -> Trained | None:
     """The entry of a catalogue that has the weights of a result, under whichever of its names; None where none has."""
-    seed = result["settings"]["seed"]
     for own in kept.values():
-        same = own.name.partition("-seed_")[0] == name.partition("-seed_")[0] and own.seed == seed
-        if same and own.length == _length(result) and abs(own.top1 - result["last"]["top1"]) < SAME_TOP1:
+        same = own.name.partition(OF_SEED)[0] == name.partition(OF_SEED)[0] and own.experiment == result["experiment"]
+        of_run = own.seed == result["settings"]["seed"] and own.length == _length(result)
+        if same and of_run and abs(own.top1 - result["last"]["top1"]) < SAME_TOP1:
             return own
     return None
+
+
+def content_of(own: Trained, weights: Path) -> bytes | None:
+    """The file of a catalogue's entry; None where it is missing or damaged."""
+    try:
+        return own.file(weights).read_bytes()
+    except (OSError, ValueError):
+        return None
 
 
 def collect(
@@ -129,10 +148,15 @@ def collect(
 
 
 def ship(found: Mapping[str, tuple[Trained, bytes]], kept: dict[str, Trained], weights: Path) -> None:
-    """Write weights and their catalogue; a name that they had before and no longer have is taken away."""
+    """Write weights and their catalogue; a name that they had before and no longer have is taken away.
+
+    The median is written last, so that weights whose name it takes have their new one by then.
+    """
+    if not found:
+        return
     weights.mkdir(parents=True, exist_ok=True)
-    for name, (_, content) in found.items():
-        (weights / f"{name}.safetensors").write_bytes(content)
+    for name, (_, content) in reversed(found.items()):
+        write_whole(weights / f"{name}.safetensors", methodcaller("write", content))
     sums = {own.sha256 for own, _ in found.values()}
     gone = [name for name, own in kept.items() if own.sha256 in sums and name not in found]
     kept |= {name: own for name, (own, _) in found.items()}
@@ -140,7 +164,7 @@ def ship(found: Mapping[str, tuple[Trained, bytes]], kept: dict[str, Trained], w
         del kept[name]
     trained.write_catalogue(kept, weights)
     for name in gone:
-        (weights / f"{name}.safetensors").unlink()
+        (weights / f"{name}.safetensors").unlink(missing_ok=True)
 
 
 def _length(result: Mapping[str, Any]) -> str:
@@ -204,14 +228,16 @@ def main() -> int:
         for entry in entries:
             if not (results_found := results_of(entry, results)):
                 continue
-            found, names = {}, wanted(entry, results_found, args.every_seed)
+            found, names = {}, wanted(entry, results_found, kept, args.every_seed)
             for name, result in names.items():
                 try:
-                    if own := shipped(name, result, kept):
-                        found[name] = replace(own, name=name), own.file(args.weights).read_bytes()
+                    own = shipped(name, result, kept)
+                    content = own and content_of(own, args.weights)
+                    if own and content:
+                        found[name] = replace(own, name=name), content
                     else:
                         found[name] = collect(name, entry, result, args.folder, places)
-                except (UserError, OSError, ValueError) as error:
+                except UserError as error:
                     print(f"{name}: {error}", file=sys.stderr)
                     status = 2
             plain = next(iter(names))

@@ -1,11 +1,12 @@
-"""One epoch of every experiment with a learned wiring on CIFAR-10, by this code and by an earlier state of it.
+"""One epoch of the tiny and MobileNet-like networks with learned wirings, by this code and by an earlier state of it.
 
-    python benchmarks/epochs.py --data_dir D --threads 2 [--json FILE]
+    python benchmarks/epochs.py --data_dir D --threads 2 [--json FILE [--add]]
     python benchmarks/epochs.py --before CHECKOUT --steps 40 --only small_scale/static_dnw --data_dir D --threads 2
 
 Each training is a process of its own, in turns: the earlier state, a folder with its files, takes only so many steps,
 this code the whole epoch. Arguments that are not told here go to both runners. Images a second are the runner's, in its
-metrics.jsonl: of training, without validation.
+metrics.jsonl: of training, without validation. The file is written after every experiment; with --add it keeps what is
+not measured anew. Every part of a row says by which command and when it was measured.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.conditions import conditions
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPERIMENTS = (
-    "small_scale/static_dnw",
-    "small_scale/discrete_time_dnw",
-    "small_scale/continuous_time_dnw",
-    "medium_scale/mobilenetv1_dnw_x225",
-    "medium_scale/mobilenetv1_dnw_no_update_x225",
-)
+EXPERIMENTS = {
+    "small_scale/static_dnw": {},
+    "small_scale/discrete_time_dnw": {},
+    "small_scale/continuous_time_dnw": {"solver": "rk4", "solver_steps": 4},
+    "medium_scale/mobilenetv1_dnw_x225": {},
+    "medium_scale/mobilenetv1_dnw_no_update_x225": {},
+}
+"""With settings that differ from the app file's: the solver that adapts its steps takes most of a day for an epoch."""
 
 
 def trained(code: Path, experiment: str, settings: Sequence[str]) -> dict[str, Any]:
@@ -52,19 +56,23 @@ def trained(code: Path, experiment: str, settings: Sequence[str]) -> dict[str, A
 
 
 def state(code: Path) -> str:
-    """The commit that a folder's files are of; "unknown" outside a git repository."""
-    asked = subprocess.run(["git", "-C", str(code), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return asked.stdout.strip() if asked.returncode == 0 else "unknown"
+    """The commit that a folder's files are of, with -dirty where they differ; "unknown" outside a repository."""
+    words = ["git", "-C", str(code), "describe", "--always", "--dirty", "--exclude", "*"]
+    asked = subprocess.run(words, capture_output=True, text=True)
+    return asked.stdout.strip() if asked.returncode == 0 and (code / ".git").exists() else "unknown"
 
 
 def measure(experiment: str, before: Path | None, steps: int, settings: Sequence[str]) -> dict[str, Any]:
     """Images a second and the last validation of an experiment's epoch, with the rate of an earlier state's steps."""
-    row: dict[str, Any] = {"experiment": experiment}
+    changes = EXPERIMENTS.get(experiment, {})
+    settings = [*settings, *(word for key, value in changes.items() for word in (f"--{key}", str(value)))]
+    row: dict[str, Any] = {"experiment": experiment, "settings": changes}
     if before is not None:
-        record = trained(before, experiment, [*settings, "--num_steps", str(steps)])
-        row["before"] = {"images_per_second": record["images_per_second"], "steps": record["step"]}
+        record = trained(before, experiment, [*settings, "--num_steps", str(steps), "--max_eval_steps", "1"])
+        row["before"] = {name: record[name] for name in ("images_per_second", "step")} | {"state": state(before)}
     record = trained(ROOT, experiment, settings)
     row["now"] = {name: record[name] for name in ("images_per_second", "step", "seconds", "validation_top1")}
+    row["now"]["state"] = state(ROOT)
     return row
 
 
@@ -83,19 +91,31 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=EXPERIMENTS, metavar="EXPERIMENT")
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="an earlier state of the project")
     parser.add_argument("--steps", type=int, default=40, help="that the earlier state takes")
+    parser.add_argument("--data_dir", "--data-dir", type=Path, help="folder of the data sets")
+    parser.add_argument("--verify", choices=("true", "false"), default="true", help="check files of data [true]")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="[as many as torch takes]")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--add", action="store_true", help="keep what the file has and is not measured anew")
     args, settings = parser.parse_known_args()
     if args.before is not None and not (args.before / "runner.py").is_file():
         parser.error(f"--before {args.before}: there is no runner.py")
-    rows = []
+    if args.add and not args.json:
+        parser.error("--add is for the file of --json")
+    settings += ["--threads", str(args.threads), "--verify", args.verify]
+    if args.data_dir is not None:
+        settings += ["--data_dir", str(args.data_dir.resolve())]
+    torch.set_num_threads(args.threads)
+    measured = conditions()
+    rows = {row["experiment"]: row for row in json.loads(args.json.read_text())["rows"]} if args.add else {}
     for experiment in args.only:
-        rows.append(measure(experiment, args.before, args.steps, settings))
-        print(line(rows[-1]), flush=True)
-    if args.json:
-        found = {"measured": conditions(), "rows": rows}
-        if args.before is not None:
-            found["before"] = state(args.before)
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        row = measure(experiment, args.before, args.steps, settings)
+        for part in ("before", "now"):
+            if part in row:
+                row[part]["measured"] = measured
+        rows[experiment] = {**rows.get(experiment, {}), **row}
+        print(line(rows[experiment]), flush=True)
+        if args.json:
+            args.json.write_text(json.dumps({"measured": measured, "rows": list(rows.values())}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

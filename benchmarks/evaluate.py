@@ -167,7 +167,7 @@ def print_timings(levels: Sequence[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--wirings", nargs="+", default=list(PUBLISHED), choices=list(PUBLISHED))
-    shipped = [f"pretrained:{name}" for name in trained.catalogue()]
+    shipped = [f"pretrained:{name}" for name in trained.catalogue() if trained.OF_SEED not in name]
     parser.add_argument("--checkpoint", nargs="*", default=shipped, help="trained networks to measure as well")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 32])

@@ -257,6 +257,41 @@ def start_up(figures: Figures) -> str:
     return table(["command", "processor time, s", "times importing torch", "at most"], rows)
 
 
+def epochs(figures: Figures) -> str:
+    """Images a second of whole epochs, and of some steps by an earlier state."""
+    rows = []
+    for row in figures.value("epochs/rows"):
+        now, before = row["now"]["images_per_second"], row.get("before")
+        earlier = ["", "", ""]
+        if before:
+            ratio = now / before["images_per_second"]
+            earlier = [f"{before['images_per_second']:,.0f}", str(before["step"]), f"{ratio:.1f}"]
+        rows.append([_with_settings(row), earlier[0], earlier[1], f"{now:,.0f}", earlier[2]])
+    return table(["experiment", "before, images/s", "in steps", "now, images/s", "ratio"], rows)
+
+
+def keep_memory(figures: Figures) -> str:
+    """Milliseconds of a training step with memory kept and without, and the most that the process held."""
+    rows = []
+    for row in figures.value("keep_memory/rows"):
+        medians = {
+            way: {key: statistics.median(one[key] for one in row[way]) for key in row[way][0]}
+            for way in ("fresh", "kept")
+        }
+        ratio = row["ratio"]
+        times = [f"{medians[way]['milliseconds']:,.0f}" for way in ("fresh", "kept")]
+        memory = [f"{medians[way]['mebibytes']:,.0f}" for way in ("fresh", "kept")]
+        spread = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
+        rows.append([_with_settings(row), *times, spread, *memory])
+    heads = ["experiment", "not kept, ms", "kept, ms", "ratio", "not kept, MiB", "kept, MiB"]
+    return table(heads, rows)
+
+
+def _with_settings(row: Mapping[str, Any]) -> str:
+    """A row's experiment, with the settings that differ from its app file's."""
+    return f"`{row['experiment']}`" + "".join(f", {key} {value}" for key, value in row["settings"].items())
+
+
 def exports(figures: Figures) -> str:
     """Bytes of every form of some networks, and milliseconds of an image."""
     networks = figures.value("exports/networks")
@@ -307,6 +342,8 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "train_steps": train_steps,
     "step_growth": step_growth,
     "start_up": start_up,
+    "epochs": epochs,
+    "keep_memory": keep_memory,
     "exports": exports,
     "export_sizes": export_sizes,
     "export_conditions": export_conditions,

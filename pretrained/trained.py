@@ -12,6 +12,8 @@ from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
 CATALOGUE = "catalogue.json"
+OF_SEED = "-seed_"
+"""In the names of weights of other seeds than the median one, before the seed."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Trained:
     Attributes:
         name: by which `--resume pretrained:<name>` asks for it; of its file, before .safetensors.
         experiment: that it was trained by.
-        seed: of its training, whose last accuracy is the median of all seeds'.
+        seed: of its training, whose last accuracy is the median of all seeds' unless the name has a seed.
         length: of its training, in words.
         top1: of the last weights, on all test images, in percent.
         right_of_first: how many of the first test images are classified rightly, and of how many.

@@ -73,7 +73,7 @@ def added(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """What was measured now beside what was measured before; a wiring and seed that is in both is the new one.
 
     Raises:
-        ValueError: the two are of different trainings.
+        ValueError: the two are of different networks, data, shares of edges or lengths.
     """
     if new["settings"] != old["settings"]:
         raise ValueError(f"{new['settings']} cannot stand beside {old['settings']}")
@@ -149,10 +149,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".png"))
     args = parser.parse_args()
     if args.runs:
+        old = json.loads(RESULTS.read_text()) if args.add else None
         measured = measure(args.runs)
-        if args.add:
+        if old:
             try:
-                measured = added(measured, json.loads(RESULTS.read_text()))
+                measured = added(measured, old)
             except ValueError as error:
                 parser.error(str(error))
         RESULTS.write_text(json.dumps({"measured": conditions(), **measured}, indent=1) + "\n")

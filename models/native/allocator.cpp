@@ -105,6 +105,11 @@ class Blocks {
     return kept_;
   }
 
+  size_t alive() {
+    const std::lock_guard<std::mutex> guard(lock_);
+    return alive_;
+  }
+
   std::mutex& lock() { return lock_; }
 
  private:
@@ -190,4 +195,7 @@ int wirings_keeps_memory() { return blocks().keeping(); }
 
 // Bytes that are kept and that nobody uses.
 int64_t wirings_kept_bytes() { return static_cast<int64_t>(blocks().kept()); }
+
+// Bytes of the blocks that are in use.
+int64_t wirings_used_bytes() { return static_cast<int64_t>(blocks().alive()); }
 }

@@ -46,6 +46,12 @@ def kept_bytes() -> int:
     return kernel.wirings_kept_bytes() if kernel else 0
 
 
+def used_bytes() -> int:
+    """Bytes of the blocks that tensors use, of those that are kept afterwards."""
+    kernel = _load()
+    return kernel.wirings_used_bytes() if kernel else 0
+
+
 @cache
 def _load() -> ctypes.CDLL | None:
     if not sys.platform.startswith("linux"):
@@ -65,5 +71,5 @@ def _load() -> ctypes.CDLL | None:
         )
     except library.NoCompilerError:
         return None  # a wired network tells it
-    kernel.wirings_kept_bytes.restype = ctypes.c_int64
+    kernel.wirings_kept_bytes.restype = kernel.wirings_used_bytes.restype = ctypes.c_int64
     return kernel

@@ -154,9 +154,20 @@ def test_every_seed_is_shipped_and_stays_where_another_becomes_the_median(
     assert collect_weights.right_of_first("pretrained:digits_small-seed_0", 1000, {"gpus": []})[1] > 0
 
     monkeypatch.setattr(collect_weights, "median_run", lambda found: min(found, key=lambda result: result["seed"]))
-    assert collect(folder, weights, monkeypatch) == 0  # the median alone: it gets its name, the other goes
-    assert {name: own.seed for name, own in trained.catalogue(weights).items()} == {"digits_small": 0}
-    assert sorted(path.name for path in weights.iterdir()) == ["catalogue.json", "digits_small.safetensors"]
+    assert collect(folder, weights, monkeypatch) == 0  # what is shipped stays, under the other name
+    assert {name: own.seed for name, own in trained.catalogue(weights).items()} == {
+        "digits_small": 0,
+        "digits_small-seed_1": 1,
+    }
+    names = ["catalogue.json", "digits_small-seed_1.safetensors", "digits_small.safetensors"]
+    assert sorted(path.name for path in weights.iterdir()) == names
+    assert (weights / "digits_small.safetensors").read_bytes() == first
+
+    damaged = weights / "digits_small-seed_1.safetensors"
+    good = damaged.read_bytes()
+    damaged.write_bytes(good[:-1])
+    assert collect(folder, weights, monkeypatch) == 0  # made anew from its checkpoint
+    assert trained.catalogue(weights)["digits_small-seed_1"].file(weights).stat().st_size == len(good)
 
 
 def test_the_median_of_results() -> None:
