@@ -21,7 +21,7 @@ def memory_kept(wanted: bool = True) -> Iterator[bool]:
     """Within it, memory of large tensors that are freed is given to those made next, instead of to the system.
 
     What is kept and what is used is together at most an eighth more than what was used at once. Values are not changed.
-    It holds for all threads of the process, and not within another such block, which goes on keeping.
+    It holds for all threads of the process. Within another such block it changes nothing.
 
     Args:
         wanted: False for a block that does nothing.
