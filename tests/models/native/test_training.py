@@ -49,7 +49,8 @@ def test_sums_over_edges_are_products(nodes, sources, positions, density, dtype)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 1.0])
 @pytest.mark.parametrize(
-    ("nodes", "sources", "positions"), [(1, 1, 1), (5, 3, 7), (70, 131, 448), (300, 90, 65), (40, 700, 1000)]
+    ("nodes", "sources", "positions"),
+    [(1, 1, 1), (5, 3, 7), (70, 131, 448), (300, 90, 65), (40, 700, 1000), (600, 150, 3500)],
 )
 def test_products_at_edges_are_entries_of_the_whole_product(nodes, sources, positions, density, threads, dtype):
     torch.manual_seed(nodes)
