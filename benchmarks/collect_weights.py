@@ -37,6 +37,7 @@ from genutil.errors import UserError
 from genutil.reports import results as results_files
 from genutil.saved import checkpoints
 from genutil.saved.exports import formats
+from genutil.saved.source import open_source
 from genutil.saved.sources import Sources
 from genutil.system.files import write_whole
 from genutil.system.one_process import OneProcess
@@ -82,7 +83,7 @@ def last_weights(entry: Entry, result: Mapping[str, Any], folder: Path) -> Path:
 
 
 def wanted(
-    entry: Entry, found: Sequence[Mapping[str, Any]], kept: Mapping[str, Trained], every_seed: bool
+    entry: Entry, found: Sequence[Mapping[str, Any]], kept: Mapping[str, Trained], weights: Path, every_seed: bool
 ) -> dict[str, Mapping[str, Any]]:
     """The results whose weights are to be shipped, by their names, the median first.
 
@@ -90,22 +91,31 @@ def wanted(
         entry: of the queue.
         found: the results of its seeds.
         kept: what is shipped already, which stays.
+        weights: its folder.
         every_seed: not the median one alone.
     """
     median = median_run(found)
     name = f"{median['settings']['data']}_{entry.name}"
-    others = [r for r in found if r is not median and (every_seed or shipped(name, r, kept))]
+    others = [r for r in found if r is not median and (every_seed or shipped(name, r, kept, weights))]
     return {name: median, **{f"{name}{OF_SEED}{result['settings']['seed']}": result for result in others}}
 
 
-def shipped(name: str, result: Mapping[str, Any], kept: Mapping[str, Trained]) -> Trained | None:
+def shipped(name: str, result: Mapping[str, Any], kept: Mapping[str, Trained], weights: Path) -> Trained | None:
     """The entry of a catalogue that has the weights of a result, under whichever of its names; None where none has."""
     for own in kept.values():
         same = own.name.partition(OF_SEED)[0] == name.partition(OF_SEED)[0] and own.experiment == result["experiment"]
         of_run = own.seed == result["settings"]["seed"] and own.length == _length(result)
-        if same and of_run and abs(own.top1 - result["last"]["top1"]) < SAME_TOP1:
+        as_good = abs(own.top1 - result["last"]["top1"]) < SAME_TOP1
+        if same and of_run and as_good and not _has_other_settings(own, result, weights):
             return own
     return None
+
+
+def _has_other_settings(own: Trained, result: Mapping[str, Any], weights: Path) -> bool:
+    """Whether a file that can be read says so."""
+    if content_of(own, weights) is None:
+        return False
+    return bool(results_files.differences(result["settings"], open_source(own.file(weights)).settings()))
 
 
 def content_of(own: Trained, weights: Path) -> bytes | None:
@@ -228,10 +238,10 @@ def main() -> int:
         for entry in entries:
             if not (results_found := results_of(entry, results)):
                 continue
-            found, names = {}, wanted(entry, results_found, kept, args.every_seed)
+            found, names = {}, wanted(entry, results_found, kept, args.weights, args.every_seed)
             for name, result in names.items():
                 try:
-                    own = shipped(name, result, kept)
+                    own = shipped(name, result, kept, args.weights)
                     content = own and content_of(own, args.weights)
                     if own and content:
                         found[name] = replace(own, name=name), content

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.conditions import conditions
 from docs.pictures.axes import GREY, dress
 from docs.pictures.wiring import save
+from genutil.errors import UserError
 from genutil.run_report import open_run
 from genutil.saved import snapshots
 from genutil.saved.loading import load_weights
@@ -41,10 +42,17 @@ MARKED = (1, 10, 80)
 
 
 def measure(folders: Sequence[Path]) -> dict[str, Any]:
-    """All that the picture shows."""
+    """All that the picture shows.
+
+    Raises:
+        ValueError: a run is not finished.
+    """
     runs = []
     for folder in folders:
         run = open_run(folder)
+        done, planned = run.progress.epoch, run.experiment.num_epochs
+        if not run.experiment.num_steps and done < planned:
+            raise ValueError(f"{folder} is not finished: {done} of {planned} epochs")
         load_weights(open_source(folder / "last.pt"), run.network)
         graph = wiring_graphs(run.network)[""]
         degrees = np.bincount(graph.edges.ravel(), minlength=graph.nodes)
@@ -149,13 +157,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".png"))
     args = parser.parse_args()
     if args.runs:
-        old = json.loads(RESULTS.read_text()) if args.add else None
-        measured = measure(args.runs)
-        if old:
-            try:
-                measured = added(measured, old)
-            except ValueError as error:
-                parser.error(str(error))
+        try:
+            measured = measure(args.runs)
+            if args.add:
+                measured = added(measured, json.loads(RESULTS.read_text()))
+        except (UserError, ValueError) as error:
+            parser.error(str(error))
         RESULTS.write_text(json.dumps({"measured": conditions(), **measured}, indent=1) + "\n")
     found = json.loads(RESULTS.read_text())
     save(picture(found), args.out)

@@ -170,6 +170,23 @@ def test_every_seed_is_shipped_and_stays_where_another_becomes_the_median(
     assert trained.catalogue(weights)["digits_small-seed_1"].file(weights).stat().st_size == len(good)
 
 
+def test_weights_are_of_a_result_with_their_settings_alone(
+    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "weights"
+    assert collect(queue, weights, monkeypatch) == 0
+    kept = trained.catalogue(weights)
+    (own,) = kept.values()
+    results = [results_files.read(path) for path in (queue / "results").rglob("*.json")]
+    result = next(result for result in results if result["seed"] == own.seed)
+    assert collect_weights.shipped(own.name, result, kept, weights) == own
+    assert collect_weights.shipped(f"{own.name}-seed_7", result, kept, weights) == own
+    other = {**result, "settings": {**result["settings"], "lr": 2 * result["settings"]["lr"]}}
+    assert collect_weights.shipped(own.name, other, kept, weights) is None
+    better = {**result, "last": {"top1": own.top1 + 0.01}}
+    assert collect_weights.shipped(own.name, better, kept, weights) is None
+
+
 def test_the_median_of_results() -> None:
     results = [{"last": {"top1": top1}, "settings": {"seed": seed}} for seed, top1 in enumerate((81.0, 80.0, 82.0))]
     assert collect_weights.median_run(results)["settings"]["seed"] == 0

@@ -40,6 +40,21 @@ def test_what_trained_wirings_look_like(tmp_path: Path) -> None:
         learned_wirings.picture({"runs": [{**learned, "wiring": "unknown"}]})
 
 
+def test_runs_that_are_not_finished_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tiny(tmp_path, name="short", num_epochs=1))
+    checkpoint = torch.load(tmp_path / "checkpoints" / "short" / "last.pt", weights_only=True)
+    checkpoint["settings"]["num_epochs"] = 3
+    torch.save(checkpoint, tmp_path / "checkpoints" / "short" / "last.pt")
+    monkeypatch.setattr("sys.argv", ["learned_wirings.py", "--runs", str(tmp_path / "checkpoints" / "short")])
+    monkeypatch.setattr(learned_wirings, "RESULTS", tmp_path / "results.json")
+    with pytest.raises(SystemExit):
+        learned_wirings.main()
+    assert "short is not finished: 1 of 3 epochs" in capsys.readouterr().err
+    assert not (tmp_path / "results.json").exists()
+
+
 def test_runs_are_added_to_those_that_were_measured_before() -> None:
     old = {"settings": {"model": "static"}, "runs": [{"wiring": "dnw", "seed": 0}, {"wiring": "dnw", "seed": 1}]}
     new = {
