@@ -18,7 +18,7 @@ from tqdm import tqdm
 from data.record_descriptions import DESCRIPTION
 from data.record_files import write_records
 from data.record_makers import Records
-from data.workers import end_with_parent, process_context
+from data.workers import end_with_parent, hear_signals, process_context, start_server
 
 SHUFFLE_SEED = 2019
 
@@ -124,7 +124,9 @@ def _written(records: Records, jobs: Sequence[tuple[Path, np.ndarray]], processe
         for path, indices in jobs:
             yield _write_shard(records, path, indices)
         return
-    with ProcessPoolExecutor(min(processes, len(jobs)), process_context(), _begin, (records,)) as pool:
+    context = process_context()
+    start_server()  # it may serve a training next
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, _begin, (records,)) as pool:
         futures: list[Future[int]] = [pool.submit(_work, *job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -142,6 +144,7 @@ _own: Records
 def _begin(records: Records) -> None:
     global _own
     _own = records
+    hear_signals()
     torch.set_num_threads(1)
     end_with_parent()
 

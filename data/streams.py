@@ -130,7 +130,7 @@ class StreamLoader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on, for this process."""
         self._jobs.epoch, self._jobs.start = epoch, start
-        with deaf_to_signals():
+        with deaf_to_signals() if self.settings.workers else nullcontext():
             results = iter(self._results)  # starts the workers, where there are none yet
         for number, result in enumerate(results, start):
             images, indices, unreadable = self._finish(result)

@@ -9,20 +9,37 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 
 FOR_THE_PARENT = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
 """Signals that are the main process's business, also where they are sent to all processes of a job or a terminal."""
 
+_HAS_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
+
 
 def process_context() -> BaseContext:
     """How processes are started: forked from a clean server, for forking a program that has threads can hang."""
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    method = "forkserver" if _HAS_SERVER else "spawn"
     context = multiprocessing.get_context(method)
-    if method == "forkserver":
+    if _HAS_SERVER:
         context.set_forkserver_preload(["torch", "torchvision.transforms.v2", "PIL.Image"])
     return context
+
+
+def start_server() -> None:
+    """Start the server that forks processes where it does not run yet, deaf to signals that are for the parent.
+
+    Its processes are deaf as well, until they call `hear_signals`.
+    """
+    if _HAS_SERVER:
+        with deaf_to_signals():
+            forkserver.ensure_running()
+
+
+def hear_signals() -> None:
+    """Let this process hear the signals that are for the parent, where it was started to hear none of them."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_THE_PARENT)
 
 
 @contextmanager

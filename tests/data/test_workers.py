@@ -6,9 +6,34 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+
+@dataclass(frozen=True)
+class Empty:
+    """Two records of nothing."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def fingerprint(self) -> str:
+        return "empty"
+
+    def record(self, index: int) -> dict:
+        return {}
+
+
+WRITING = """
+from pathlib import Path
+from data import record_shards
+from tests.data.test_workers import Empty
+
+part = record_shards.Part(Path({folder!r}), Empty(), 2)
+assert record_shards.write_parts(part.folder, {{"train": part}}, processes=2, progress=False) == {{"train": 2}}
+"""
 
 PROGRAM = """
 import signal, time
@@ -33,11 +58,10 @@ print("heard", *heard)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_to_all_processes_ends_no_worker_and_not_their_server(number: int) -> None:
+def assert_all_is_read(program: str, number: int) -> None:
     root = Path(__file__).resolve().parents[2]
     run = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(number=int(number))],
+        [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(root)},
         start_new_session=True,
         stdout=subprocess.PIPE,
@@ -45,8 +69,20 @@ def test_a_signal_to_all_processes_ends_no_worker_and_not_their_server(number: i
         text=True,
     )
     assert run.stdout is not None
-    assert run.stdout.readline() == "reading\n"
-    os.killpg(run.pid, number)
+    begun = run.stdout.readline()
+    if begun:
+        os.killpg(run.pid, number)
     out, err = run.communicate(timeout=300)
+    assert begun == "reading\n", err
     assert run.returncode == 0, err
     assert out.split() == ["heard", str(int(number))]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_to_all_processes_ends_no_worker_and_not_their_server(number: int) -> None:
+    assert_all_is_read(PROGRAM.format(number=int(number)), number)
+
+
+def test_nor_does_it_where_records_were_written_before(tmp_path: Path) -> None:
+    program = WRITING.format(folder=str(tmp_path / "records")) + PROGRAM.format(number=int(signal.SIGTERM))
+    assert_all_is_read(program, signal.SIGTERM)
