@@ -54,7 +54,9 @@ def step_times(name: str, keep: bool, steps: int, threads: int) -> dict[str, flo
     images = torch.randn(experiment.batch_size, experiment.in_channels, experiment.image_size, experiment.image_size)
     labels = torch.randint(experiment.output_size, (len(images),))
     times, system = [], []
-    with memory_kept(keep):
+    with memory_kept(keep) as is_so:
+        if keep and not is_so:
+            sys.exit("Memory cannot be kept here: there is nothing to compare.")
         for _ in range(steps):
             start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
             optimizer.zero_grad()

@@ -21,7 +21,7 @@ FILES = ("use_graph", "use_init", "graph_files", "train_records", "test_records"
 """Settings that name files; of a path, results files keep the last two parts."""
 
 WITHOUT_EFFECT = PLACES | {
-    *("workers", "verify", "test_batch_size", "activation_checkpointing"),
+    *("workers", "verify", "test_batch_size", "activation_checkpointing", "keep_memory"),
     *("checkpoint_interval", "checkpoint_minutes", "log_interval", "snapshots", "report", "tracker"),
 }
 """Settings that change nothing that a training reaches."""

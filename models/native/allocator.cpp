@@ -14,7 +14,9 @@
 #include <list>
 #include <map>
 #include <mutex>
+#include <new>
 #include <unordered_map>
+#include <utility>
 
 namespace {
 
@@ -43,31 +45,26 @@ char* map_block(size_t size) {
   return block;
 }
 
+// What notes a block that is kept is made with it, and lies in the block while it is in use: to free needs no memory.
+using BySize = std::multimap<size_t, char*>;
+using ByAge = std::list<char*>;
 struct Block {
   char* start;
   size_t size;
+  ByAge::iterator place;
+  BySize::node_type sized;  // empty while it is kept
 };
 
 class Blocks {
  public:
   // Room for n bytes; null where the system has none.
   char* take(size_t n) {
-    const size_t size = round_up(n + PAGE, n >= HUGE_BLOCK ? HUGE_PAGE : PAGE);
+    const size_t size = round_up(n + PAGE, PAGE);
     const std::lock_guard<std::mutex> guard(lock_);
     char* data = reuse(size);
-    if (!data) {
-      const size_t most = most_ + most_ / MORE;
-      give_back(most > alive_ + size ? most - alive_ - size : 0);
-      char* start = map_block(size);
-      if (!start && kept_) {
-        give_back(0);
-        start = map_block(size);
-      }
-      if (!start) return nullptr;
-      data = start + mapped_++ * NEXT_LINE % LINES * LINE;
-      blocks_[data] = {start, size};
-    }
-    alive_ += blocks_[data].size;
+    if (!data) data = add(size);
+    if (!data) return nullptr;
+    alive_ += blocks_.at(data).size;
     most_ = std::max(most_, alive_);
     return data;
   }
@@ -77,12 +74,11 @@ class Blocks {
     const std::lock_guard<std::mutex> guard(lock_);
     const auto found = blocks_.find(data);
     if (found == blocks_.end()) return false;
-    const size_t size = found->second.size;
-    alive_ -= size;
-    kept_ += size;
-    by_size_.emplace(size, data);
-    by_age_.push_back(data);
-    ages_[data] = std::prev(by_age_.end());
+    Block& block = found->second;
+    alive_ -= block.size;
+    kept_ += block.size;
+    by_size_.insert(std::move(block.sized));
+    by_age_.splice(by_age_.end(), used_, block.place);
     if (!keeping_) give_back(0);
     return true;
   }
@@ -93,6 +89,14 @@ class Blocks {
     keeping_ = keeping;
     if (!keeping) give_back(0);
     most_ = alive_;
+  }
+
+  // Gives all that is kept back to the system; whether there was something.
+  bool give_all_back() {
+    const std::lock_guard<std::mutex> guard(lock_);
+    const bool some = kept_ > 0;
+    give_back(0);
+    return some;
   }
 
   bool keeping() {
@@ -118,35 +122,54 @@ class Blocks {
     const auto found = by_size_.lower_bound(size);
     if (found == by_size_.end() || found->first > size + size / 8) return nullptr;
     char* data = found->second;
-    by_size_.erase(found);
-    no_longer_kept(data);
+    Block& block = blocks_.at(data);
+    block.sized = by_size_.extract(found);
+    used_.splice(used_.end(), by_age_, block.place);
+    kept_ -= block.size;
+    return data;
+  }
+
+  // A new block; null where the system has none.
+  char* add(size_t size) {
+    const size_t most = most_ + most_ / MORE;
+    give_back(most > alive_ + size ? most - alive_ - size : 0);
+    char* start = map_block(size);
+    if (!start && kept_) {
+      give_back(0);
+      start = map_block(size);
+    }
+    if (!start) return nullptr;
+    char* data = start + mapped_++ * NEXT_LINE % LINES * LINE;
+    try {
+      BySize sized{{size, data}};
+      ByAge place{data};
+      blocks_.emplace(data, Block{start, size, place.begin(), sized.extract(sized.begin())});
+      used_.splice(used_.end(), place);
+    } catch (const std::bad_alloc&) {
+      munmap(start, size);
+      return nullptr;
+    }
     return data;
   }
 
   // Gives blocks back to the system until at most so many bytes are kept.
   void give_back(size_t at_most) {
     while (kept_ > at_most) {
-      char* data = by_age_.front();
-      const Block block = blocks_[data];
-      const auto [first, last] = by_size_.equal_range(block.size);
-      by_size_.erase(std::find_if(first, last, [&](const auto& one) { return one.second == data; }));
-      no_longer_kept(data);
-      blocks_.erase(data);
-      munmap(block.start, block.size);
+      const auto found = blocks_.find(by_age_.front());
+      const auto [start, size] = std::pair(found->second.start, found->second.size);
+      const auto [first, last] = by_size_.equal_range(size);
+      by_size_.erase(std::find_if(first, last, [&](const auto& one) { return one.second == found->first; }));
+      by_age_.pop_front();
+      blocks_.erase(found);
+      kept_ -= size;
+      munmap(start, size);
     }
-  }
-
-  void no_longer_kept(char* data) {
-    kept_ -= blocks_[data].size;
-    by_age_.erase(ages_[data]);
-    ages_.erase(data);
   }
 
   std::mutex lock_;
   std::unordered_map<char*, Block> blocks_;  // all, by where their data begin
-  std::multimap<size_t, char*> by_size_;     // of those that are kept, as are the next two
-  std::list<char*> by_age_;                  // those first that were freed first
-  std::unordered_map<char*, std::list<char*>::iterator> ages_;
+  BySize by_size_;                           // of those that are kept
+  ByAge by_age_, used_;                      // those that are kept, the one first that was freed first; the others
   size_t alive_ = 0, kept_ = 0, most_ = 0;  // bytes
   size_t mapped_ = 0;
   bool keeping_ = false;
@@ -164,11 +187,21 @@ void deallocate(void* data) {
   if (!blocks().free(static_cast<char*>(data))) c10::free_cpu(data);
 }
 
+// From torch's own allocator, which says so where there is no memory, also after all that is kept was given back.
+void* allocate_elsewhere(size_t n) {
+  try {
+    return c10::alloc_cpu(n);
+  } catch (const c10::Error&) {
+    if (!blocks().give_all_back()) throw;
+  }
+  return c10::alloc_cpu(n);
+}
+
 class KeepingAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t n) override {
-    void* data = n >= LARGE ? blocks().take(n) : nullptr;
-    if (!data) data = c10::alloc_cpu(n);  // which says so where there is no memory
+    void* data = n >= LARGE && n <= PTRDIFF_MAX ? blocks().take(n) : nullptr;
+    if (!data) data = allocate_elsewhere(n);
     if (data) c10::profiledCPUMemoryReporter().New(data, n);
     return {data, data, &deallocate, c10::Device(c10::DeviceType::CPU)};
   }
@@ -180,15 +213,24 @@ class KeepingAllocator final : public c10::Allocator {
 
 extern "C" {
 
-// Lets torch's CPU memory be allocated here from now on, or else by its own allocator. What was allocated otherwise is
-// freed as it was allocated.
-void wirings_keep_memory(int keep) {
+// Lets torch's CPU memory be allocated here from now on, or else as it was before. What was allocated otherwise is freed
+// as it was allocated. Whether it is so from now on: another allocator may have precedence.
+int wirings_keep_memory(int keep) {
   static KeepingAllocator* const keeping = [] {
     pthread_atfork([] { blocks().lock().lock(); }, [] { blocks().lock().unlock(); }, [] { blocks().lock().unlock(); });
     return new KeepingAllocator;
   }();
-  blocks().keep(keep);
-  c10::SetCPUAllocator(keep ? keeping : c10::GetDefaultCPUAllocator(), 1);
+  static c10::Allocator* before = nullptr;
+  c10::Allocator* const now = c10::GetCPUAllocator();
+  if (keep && now != keeping) {
+    before = now;
+    c10::SetCPUAllocator(keeping);
+  } else if (!keep && now == keeping) {
+    c10::SetCPUAllocator(before);
+  }
+  const bool is_so = c10::GetCPUAllocator() == keeping;
+  blocks().keep(is_so);
+  return is_so;
 }
 
 int wirings_keeps_memory() { return blocks().keeping(); }

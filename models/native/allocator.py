@@ -20,22 +20,24 @@ SOURCE = library.FOLDER / "allocator.cpp"
 def memory_kept(wanted: bool = True) -> Iterator[bool]:
     """Within it, memory of large tensors that are freed is given to those made next, instead of to the system.
 
-    What is kept and what is used is together at most an eighth more than what was used at once. Values are not changed.
-    It holds for all threads of the process. Within another such block it changes nothing.
+    The blocks that are kept and those that are used are together at most an eighth more than those that were used at
+    once; a tensor may be in a block that is up to an eighth larger. Values are not changed. It holds for all threads of
+    the process. Within another such block it changes nothing.
 
     Args:
         wanted: False for a block that does nothing.
 
     Yields:
-        Whether it is so: on Linux, where there is a compiler.
+        Whether it is so: on Linux, where there is a compiler of C++20 and torch has no allocator of precedence. A
+        compiler that fails is told of.
     """
     kernel = _load() if wanted else None
     if kernel is None or kernel.wirings_keeps_memory():
         yield kernel is not None
         return
-    kernel.wirings_keep_memory(1)
+    is_so = bool(kernel.wirings_keep_memory(1))
     try:
-        yield True
+        yield is_so
     finally:
         kernel.wirings_keep_memory(0)
 
@@ -69,7 +71,16 @@ def _load() -> ctypes.CDLL | None:
                 *("-Wl,--no-as-needed", f"-L{place / 'lib'}", "-lc10"),
             ),
         )
-    except library.NoCompilerError:
-        return None  # a wired network tells it
+    except library.NoCompilerError as error:
+        if _has_compiler():  # that there is none, a wired network tells
+            print(f"Memory is not kept from step to step: {error}", file=sys.stderr, flush=True)
+        return None
     kernel.wirings_kept_bytes.restype = kernel.wirings_used_bytes.restype = ctypes.c_int64
     return kernel
+
+
+def _has_compiler() -> bool:
+    try:
+        return bool(library.find_compiler())
+    except library.NoCompilerError:
+        return False

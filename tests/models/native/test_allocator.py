@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from genutil.run import run
+from genutil.training.loop import Training
 from models.native import allocator, library
 from models.native.allocator import kept_bytes, memory_kept, used_bytes
 from tests.genutil.runs import tiny
@@ -43,6 +45,8 @@ def test_a_freed_block_is_given_to_the_next_tensor_that_it_fits(kept) -> None:
         del again
         smaller = mebibytes(0.98 * size)
         assert smaller.data_ptr() == place
+        del smaller
+        assert kept_bytes() >= size * MIB
         much_smaller = mebibytes(max(0.5 * size, 1))
         assert much_smaller.data_ptr() != place
 
@@ -81,9 +85,25 @@ def test_tensors_keep_their_values_where_they_are_resized_copied_and_outlive_the
     assert kept_bytes() == 0
     del tensor, other
     assert kept_bytes() == 0  # outside, nothing is kept
-    with memory_kept(), memory_kept() as inner:
-        assert isinstance(inner, bool)
+
+
+def test_a_block_within_another_does_not_end_it(kept) -> None:
+    with memory_kept() as inner:
+        assert inner
+    tensor = mebibytes(3)
+    del tensor
+    assert kept_bytes() >= 3 * MIB
+
+
+def test_what_is_kept_is_given_back_where_there_is_no_memory(kept) -> None:
+    tensor = mebibytes(64)
+    del tensor
+    assert kept_bytes() >= 64 * MIB
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        torch.empty(1 << 55, dtype=torch.uint8)
     assert kept_bytes() == 0
+    with pytest.raises(RuntimeError):
+        torch.UntypedStorage(-5)
 
 
 def test_more_than_there_is_is_refused_as_by_torch(kept) -> None:
@@ -113,19 +133,37 @@ def test_a_process_that_is_forked_has_memory_of_its_own(kept) -> None:
     tensor = torch.full((MIB,), 3.0)
     child = os.fork()
     if not child:
-        torch.set_num_threads(1)  # as workers of a loader do: OpenMP's threads are not in the child
-        tensor.fill_(4.0)
-        more = torch.full((MIB,), 5.0)
-        os._exit(0 if float(more.sum()) == 5 * MIB else 1)
+        status = 1
+        try:
+            torch.set_num_threads(1)  # as workers of a loader do: OpenMP's threads are not in the child
+            tensor.fill_(4.0)
+            more = torch.full((MIB,), 5.0)
+            status = 0 if float(more.sum()) == 5 * MIB else 1
+        finally:
+            os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert (tensor == 3).all()
 
 
 @pytest.mark.parametrize("wiring", ["dnw", "random"])
-def test_a_training_has_the_same_weights(wiring: str, tmp_path: Path) -> None:
+def test_a_training_has_the_same_weights(kept, wiring: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = allocator._load()
+    assert kernel is not None
+    kernel.wirings_keep_memory(0)  # until the training itself asks for it
+    kept_at: list[int] = []
+    update = Training.update
+
+    def watched(self: Training, *given: Any) -> Any:
+        found = update(self, *given)
+        kept_at.append(kept_bytes())
+        return found
+
+    monkeypatch.setattr(Training, "update", watched)
     weights = []
     for keep in (True, False):
-        run(tiny(tmp_path / str(keep), wiring=wiring, num_epochs=2, batch_size=64, keep_memory=keep))
+        kept_at.clear()
+        run(tiny(tmp_path / str(keep), wiring=wiring, num_epochs=2, batch_size=1000, keep_memory=keep))
+        assert (max(kept_at) > 0) == keep
         (path,) = (tmp_path / str(keep)).rglob("last.pt")
         weights.append(torch.load(path, weights_only=True)["network"])
     for name, value in weights[0].items():
@@ -134,16 +172,22 @@ def test_a_training_has_the_same_weights(wiring: str, tmp_path: Path) -> None:
     assert kept_bytes() == 0
 
 
-def test_without_a_compiler_torchs_own_memory_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_torchs_own_memory_serves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(*_: object) -> None:
-        raise library.NoCompilerError("none")
+        raise library.NoCompilerError("there is none")
 
     allocator._load.cache_clear()
     monkeypatch.setattr(library, "load_library", fail)
-    with memory_kept() as is_so:
-        assert not is_so
-        assert kept_bytes() == 0
-    allocator._load.cache_clear()
+    for found in (True, False):
+        monkeypatch.setattr(library, "find_compiler", (lambda: ["c++"]) if found else fail)
+        with memory_kept() as is_so:
+            assert not is_so
+            assert kept_bytes() == 0
+        told = "Memory is not kept from step to step: there is none\n"
+        assert capsys.readouterr().err == (told if found else "")  # that there is no compiler, the kernels tell
+        allocator._load.cache_clear()
 
 
 def test_nothing_is_done_where_it_is_not_wanted() -> None:
