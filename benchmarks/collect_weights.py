@@ -101,14 +101,18 @@ def wanted(
 
 
 def shipped(name: str, result: Mapping[str, Any], kept: Mapping[str, Trained], weights: Path) -> Trained | None:
-    """The entry of a catalogue that has the weights of a result, under whichever of its names; None where none has."""
+    """The entry of a catalogue that has the weights of a result, under whichever of its names; None where none has.
+
+    Of several one whose file is whole: an interruption may have left the weights under two names.
+    """
+    found = []
     for own in kept.values():
         same = own.name.partition(OF_SEED)[0] == name.partition(OF_SEED)[0] and own.experiment == result["experiment"]
         of_run = own.seed == result["settings"]["seed"] and own.length == _length(result)
         as_good = abs(own.top1 - result["last"]["top1"]) < SAME_TOP1
         if same and of_run and as_good and not _has_other_settings(own, result, weights):
-            return own
-    return None
+            found.append(own)
+    return min(found, key=lambda own: content_of(own, weights) is None, default=None)
 
 
 def _has_other_settings(own: Trained, result: Mapping[str, Any], weights: Path) -> bool:
@@ -160,16 +164,20 @@ def collect(
 def ship(found: Mapping[str, tuple[Trained, bytes]], kept: dict[str, Trained], weights: Path) -> None:
     """Write weights and their catalogue; a name that they had before and no longer have is taken away.
 
-    The median is written last, so that weights whose name it takes have their new one by then.
+    The median is written last, so that weights whose name it takes have their new one by then, in the catalogue too.
     """
     if not found:
         return
     weights.mkdir(parents=True, exist_ok=True)
-    for name, (_, content) in reversed(found.items()):
-        write_whole(weights / f"{name}.safetensors", methodcaller("write", content))
     sums = {own.sha256 for own, _ in found.values()}
     gone = [name for name, own in kept.items() if own.sha256 in sums and name not in found]
-    kept |= {name: own for name, (own, _) in found.items()}
+    median, *others = found
+    for names in (others, [median]):
+        for name in names:
+            own, content = found[name]
+            write_whole(weights / f"{name}.safetensors", methodcaller("write", content))
+            kept[name] = own
+        trained.write_catalogue(kept, weights)
     for name in gone:
         del kept[name]
     trained.write_catalogue(kept, weights)

@@ -112,7 +112,8 @@ def main() -> None:
         for part in ("before", "now"):
             if part in row:
                 row[part]["measured"] = measured
-        rows[experiment] = {**rows.get(experiment, {}), **row}
+        old = rows.get(experiment, {})
+        rows[experiment] = {**(old if old.get("settings") == row["settings"] else {}), **row}
         print(line(rows[experiment]), flush=True)
         if args.json:
             args.json.write_text(json.dumps({"measured": measured, "rows": list(rows.values())}, indent=1) + "\n")

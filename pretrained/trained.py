@@ -63,9 +63,11 @@ def catalogue(folder: Path | None = None) -> dict[str, Trained]:
 
 
 def write_catalogue(entries: dict[str, Trained], folder: Path) -> None:
-    """Write a folder's catalogue, an entry a line."""
+    """Write a folder's catalogue, an entry a line: the old one or the new one is there at any time."""
     lines = ",\n".join(json.dumps(asdict(entries[name])) for name in sorted(entries))
-    (folder / CATALOGUE).write_text(f"[\n{lines}\n]\n" if lines else "[]\n")
+    temporary = folder / f".{CATALOGUE}.tmp"
+    temporary.write_text(f"[\n{lines}\n]\n" if lines else "[]\n")
+    temporary.replace(folder / CATALOGUE)
 
 
 def checksum(path: Path) -> str:

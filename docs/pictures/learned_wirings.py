@@ -32,6 +32,8 @@ from genutil.run_report import open_run
 from genutil.saved import snapshots
 from genutil.saved.loading import load_weights
 from genutil.saved.source import open_source
+from genutil.training.progress import Progress
+from genutil.training.timetable import Timetable
 from models.wiring_graphs import wiring_graphs
 from models.wirings.graph import graphs
 
@@ -50,9 +52,9 @@ def measure(folders: Sequence[Path]) -> dict[str, Any]:
     runs = []
     for folder in folders:
         run = open_run(folder)
-        done, planned = run.progress.epoch, run.experiment.num_epochs
-        if not run.experiment.num_steps and done < planned:
-            raise ValueError(f"{folder} is not finished: {done} of {planned} epochs")
+        done, planned = run.progress.updates, Timetable(run.experiment, Progress(run.progress.steps_per_epoch)).steps
+        if done < planned:
+            raise ValueError(f"{folder} is not finished: {done:,} of {planned:,} steps")
         load_weights(open_source(folder / "last.pt"), run.network)
         graph = wiring_graphs(run.network)[""]
         degrees = np.bincount(graph.edges.ravel(), minlength=graph.nodes)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -168,6 +170,34 @@ def test_every_seed_is_shipped_and_stays_where_another_becomes_the_median(
     damaged.write_bytes(good[:-1])
     assert collect(folder, weights, monkeypatch) == 0  # made anew from its checkpoint
     assert trained.catalogue(weights)["digits_small-seed_1"].file(weights).stat().st_size == len(good)
+
+
+def test_an_interruption_of_shipping_loses_no_weights(
+    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, weights = tmp_path / "queue", tmp_path / "weights"
+    shutil.copytree(queue, folder)
+    monkeypatch.setattr(collect_weights, "median_run", lambda found: min(found, key=lambda result: result["seed"]))
+    assert collect(folder, weights, monkeypatch) == 0
+    first = (weights / "digits_small.safetensors").read_bytes()
+    shutil.rmtree(folder / "checkpoints" / "small-0")
+    monkeypatch.setattr(collect_weights, "median_run", lambda found: max(found, key=lambda result: result["seed"]))
+    write = collect_weights.write_whole
+
+    def interrupted(path: Path, act: Callable[[BinaryIO], object]) -> None:
+        write(path, act)
+        if path.name == "digits_small.safetensors":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(collect_weights, "write_whole", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        collect(folder, weights, monkeypatch)
+    monkeypatch.setattr(collect_weights, "write_whole", write)
+    assert collect(folder, weights, monkeypatch) == 0
+    kept = trained.catalogue(weights)
+    assert {name: own.seed for name, own in kept.items()} == {"digits_small": 1, "digits_small-seed_0": 0}
+    assert kept["digits_small-seed_0"].file(weights).read_bytes() == first
+    assert kept["digits_small"].file(weights).read_bytes() != first
 
 
 def test_weights_are_of_a_result_with_their_settings_alone(

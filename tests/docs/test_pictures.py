@@ -51,7 +51,7 @@ def test_runs_that_are_not_finished_are_refused(
     monkeypatch.setattr(learned_wirings, "RESULTS", tmp_path / "results.json")
     with pytest.raises(SystemExit):
         learned_wirings.main()
-    assert "short is not finished: 1 of 3 epochs" in capsys.readouterr().err
+    assert "short is not finished: 6 of 18 steps" in capsys.readouterr().err
     assert not (tmp_path / "results.json").exists()
 
 
