@@ -7,6 +7,7 @@ The prose stands in docs/templates. What it puts between double braces comes fro
 
     {{train_step/ratio/median:.1f}}            a value of benchmarks/results/train_step.json, with a format
     {{median selection/milliseconds/torch.sort:.0f}}    one of FUNCTIONS of a value
+    {{spread trained/small_scale/static_dnw/top1}}      of whole trainings, see trained_tables.summaries
     {{table engines}}                          a table of benchmarks/results_tables.py or benchmarks/trained_tables.py
 
 A new table is a JSON file, a function there, and a line in the template.
@@ -38,6 +39,7 @@ GENERATED = ("results", "exporting", "many_machines")
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "median": statistics.median,
+    "spread": lambda values: results_tables.spread(values, ".2f"),
     "least": min,
     "most": max,
     "percent": lambda share: 100 * share,
@@ -72,6 +74,8 @@ class Figures:
         self.files = {path.stem: json.loads(path.read_text()) for path in sorted(benchmarks.glob("*.json"))}
         self.trained = [results_files.read(path) for path in sorted(trained.rglob("*.json"))]
         self.published = trained / "published.yml"
+        published = trained_tables.read_published(self.published) if self.published.exists() else {}
+        self.files["trained"] = trained_tables.summaries(self.trained, published)
         entries = training_queue.read(queue)
         kinds = [(trained_tables.kind_of(entry.experiment, entry.resolved()), entry.device) for entry in entries]
         self.queued = [kind for kind, _ in kinds]

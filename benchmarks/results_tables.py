@@ -165,18 +165,6 @@ def half_precision(figures: Figures) -> str:
     return table(["engine", "sums in", "top-1", "predicted as the network does", "largest difference"], rows)
 
 
-def learned_and_random(figures: Figures) -> str:
-    """The tiny static classifier epoch by epoch."""
-    rows = []
-    for run in figures.value("static_cifar10/runs"):
-        top1 = [f"{value:.2f}" for value in run["top1"]]
-        loss = ", ".join(f"{value:.2f}" for value in run["loss"])
-        swapped = ", ".join(f"{edges:,}" for edges in run["swapped"] or [])
-        published = f"{run['published']['top1']} after {run['published']['epochs']} epochs"
-        rows.append([f"`{run['app']}`", ", ".join([*top1[:-1], f"**{top1[-1]}**"]), loss, swapped, published])
-    return table(["experiment", "test top-1 after each epoch", "training loss", "edges swapped", "published"], rows)
-
-
 def rules(figures: Figures) -> str:
     """Rules at one budget, the best first."""
     rows = []
@@ -335,7 +323,6 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "built": built,
     "real_images": real_images,
     "half_precision": half_precision,
-    "learned_and_random": learned_and_random,
     "rules": rules,
     "node_edges": node_edges,
     "published_errors": published_errors,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from benchmarks.results_page import Figures
 
 LENGTH = ("num_epochs", "num_steps")
+LEARNED_AND_RANDOM = ("small_scale/static_dnw", "small_scale/static_random_graph")
+"""The first claim of Discovering Neural Wirings."""
+SHOWN_EPOCHS = (1, 4, 10, 40, 80, 120, 160)
+"""Of a curve, where it is shown as a row."""
 CHOSEN_ON_TEST = "†"
 """Marks a figure whose epoch was chosen on the test images."""
 
@@ -164,6 +168,55 @@ def headlines(figures: Figures) -> str:
     return table(["experiment", "published", "ours", "seeds", "length"], lines)
 
 
+def summaries(runs: Iterable[dict[str, Any]], published: Mapping[str, Published]) -> dict[str, Any]:
+    """What the trainings reached that are as their app files have them.
+
+    Args:
+        runs: results of trainings.
+        published: figures by experiment.
+
+    Returns:
+        A mapping an experiment, nested by the parts of its name: top1 (in percent, a seed each), seeds (their number),
+        acting and possible (edges), and published (in words), where it is.
+    """
+    found: dict[str, Any] = {}
+    for row in rows(runs, ()):
+        experiment, top1 = row.kind.experiment, row.values("last", "top1")
+        if row.kind != whole(experiment) or not top1:
+            continue
+        place = found
+        for part in experiment.split("/"):
+            place = place.setdefault(part, {})
+        edges = row.runs[0].get("edges") or {}
+        place |= {
+            "top1": top1,
+            "seeds": len(top1),
+            **{key: edges[key] for key in ("acting", "possible") if key in edges},
+        }
+        if experiment in published:
+            place["published"] = str(published[experiment])
+    return found
+
+
+def learned_and_random(figures: Figures) -> str:
+    """The test accuracy of the tiny static classifier in the course of whole trainings, learned and random."""
+    published = read_published(figures.published)
+    lines = []
+    for experiment in LEARNED_AND_RANDOM:
+        kind = whole(experiment)
+        assert kind is not None
+        row = rows(figures.trained, [kind])[0]
+        curves = [dict(zip(run["curve"]["epoch"], run["curve"]["top1"], strict=True)) for run in row.runs]
+        cells = [_at_epoch(curves, epoch) for epoch in SHOWN_EPOCHS]
+        lines.append([f"`{experiment}`", *cells, str(published.get(experiment, "")), str(len(row.runs))])
+    return table(["test top-1, %, after epoch", *map(str, SHOWN_EPOCHS), "published", "seeds"], lines)
+
+
+def _at_epoch(curves: Sequence[Mapping[int, float]], epoch: int) -> str:
+    known = [curve[epoch] for curve in curves if curve.get(epoch) is not None]
+    return spread(known, ".1f") if curves and len(known) == len(curves) else ""
+
+
 def shipped(_: Figures) -> str:
     """The weights of our own that lie in pretrained/weights."""
     own = trained_here.catalogue().values()
@@ -256,6 +309,7 @@ def _listed(names: list[str]) -> str:
 TABLES: dict[str, Callable[[Figures], str]] = {
     "trained": trained,
     "trained_headlines": headlines,
+    "learned_and_random": learned_and_random,
     "published_sources": sources,
     "shipped": shipped,
     "wirings": wirings,

@@ -10,7 +10,17 @@ import pytest
 import yaml
 
 from benchmarks.results_page import ROOT, Figures
-from benchmarks.trained_tables import Kind, headlines, kind_of, read_published, sources, trained, whole
+from benchmarks.trained_tables import (
+    Kind,
+    headlines,
+    kind_of,
+    learned_and_random,
+    read_published,
+    sources,
+    summaries,
+    trained,
+    whole,
+)
 from genutil.settings.app_files import app_name, experiments
 from tests.genutil.runs import tiny
 
@@ -82,6 +92,26 @@ def test_best_weights_chosen_on_validation_images_have_no_mark(figures: Figures)
 
 def test_headlines_are_the_longest_run_of_each(figures: Figures) -> None:
     assert headlines(figures).splitlines()[2:] == ["| `cifar/resnet20_v1` | 91.25 | not run |  | 64,000 steps |"]
+
+
+def test_summaries_are_of_trainings_as_their_app_files_have_them(figures: Figures) -> None:
+    assert figures.value("trained/quickstart/top1") == [98.0, 99.0]
+    assert figures.fill("{{spread trained/quickstart/top1}}") == "98.50 ± 0.71"
+    assert figures.value("trained/quickstart/published") == "99.0 ± 0.5†"
+    run = {**result("small_scale/static_dnw", 0, 80.0, num_epochs=160), "edges": {"acting": 3, "possible": 7}}
+    assert summaries([run, {**run, "last": {}}], {}) == {}  # of one the accuracy is not known
+    expected = {"top1": [80.0, 80.0], "seeds": 2, "acting": 3, "possible": 7}
+    assert summaries([run, run], {}) == {"small_scale": {"static_dnw": expected}}
+
+
+def test_courses_of_trainings_leave_epochs_empty_that_a_curve_lacks(figures: Figures) -> None:
+    for seed, top1 in enumerate(([40.0, 50.0, 80.0], [42.0, 52.0, None])):
+        curve = {"epoch": [1, 10, 160], "top1": top1}
+        figures.trained.append({**result("small_scale/static_dnw", seed, 80.0, num_epochs=160), "curve": curve})
+    assert learned_and_random(figures).splitlines()[2:] == [
+        "| `small_scale/static_dnw` | 41.0 ± 1.4 |  | 51.0 ± 1.4 |  |  |  |  |  | 2 |",
+        "| `small_scale/static_random_graph` |  |  |  |  |  |  |  |  | 0 |",
+    ]
 
 
 def test_sources_list_their_experiments(figures: Figures) -> None:
