@@ -125,7 +125,7 @@ def _written(records: Records, jobs: Sequence[tuple[Path, np.ndarray]], processe
             yield _write_shard(records, path, indices)
         return
     context = process_context()
-    start_server()  # it may serve a training next
+    start_server()  # the pool would start one that hears signals, and it may serve a training next
     with ProcessPoolExecutor(min(processes, len(jobs)), context, _begin, (records,)) as pool:
         futures: list[Future[int]] = [pool.submit(_work, *job) for job in jobs]
         try:

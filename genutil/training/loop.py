@@ -119,14 +119,9 @@ class Training:
             with memory_kept(self.experiment.keep_memory and self.fabric.device.type == "cpu"):
                 while self.progress.epoch < self.timetable.epochs:
                     self.train(self.timetable.next_halt)
-                    if due := self.timetable.validation_due:
-                        loader = self.data.test if self.data.validation is None else self.data.validation
-                        scores = self.evaluate(loader, self.experiment.max_eval_steps)
-                        self.average_scores = (
-                            self.evaluate(loader, self.experiment.max_eval_steps, averaged=True)
-                            if self.average
-                            else None
-                        )
+                    due = self.timetable.validation_due
+                    if due:
+                        scores = self.validate()
                     self.finish(scores if due else None)
         except Interrupted:
             self.look()
@@ -181,6 +176,14 @@ class Training:
         if self.average:
             self.average.update()
         return loss, correct
+
+    def validate(self) -> Scores:
+        """Scores of the network as it is now; those of the average, where there is one, are kept beside them."""
+        loader = self.data.test if self.data.validation is None else self.data.validation
+        steps = self.experiment.max_eval_steps
+        scores = self.evaluate(loader, steps)
+        self.average_scores = self.evaluate(loader, steps, averaged=True) if self.average else None
+        return scores
 
     def evaluate(self, loader: Loader, steps: int | None = None, averaged: bool = False) -> Scores:
         """Scores of the network as it is now, or of the average, on the images of a loader or of its first steps."""

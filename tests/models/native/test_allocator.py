@@ -102,7 +102,7 @@ def test_what_is_kept_is_given_back_where_there_is_no_memory(kept) -> None:
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         torch.empty(1 << 55, dtype=torch.uint8)
     assert kept_bytes() == 0
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="negative number"):
         torch.UntypedStorage(-5)
 
 
