@@ -296,29 +296,41 @@ def zero_rows(planes: Tensor) -> Tensor:
     return zero
 
 
-def copy_rows(planes: Tensor, rows: Tensor, images: int | None = None) -> tuple[Tensor, Tensor]:
-    """Some rows of planes [channels, positions], close together, and their sums over the images of each place.
+def copy_rows(
+    planes: Tensor,
+    rows: Tensor,
+    size: tuple[int, int],
+    positions: slice,
+    *,
+    rounded: bool = False,
+    sums: Tensor | None = None,
+) -> Tensor:
+    """Some positions of some rows of planes [channels, positions], close together.
 
     Args:
         planes: rows may lie apart.
         rows: [rows], int64: which.
-        images: of a place; None where no sums are wanted.
+        size: height and width.
+        positions: from where to where.
+        rounded: the copies are in bfloat16, of planes in float32.
+        sums: [rows, 9], of the type of the planes, that what is copied is added to: by whether it lies in the first
+            row of its plane, one between, or the last; and within these by column, likewise.
 
     Returns:
-        [rows, positions] and [rows, positions / images], or [rows, 0] without sums.
+        [rows, positions].
     """
-    count, positions = len(rows), planes.shape[1]
-    copies = planes.new_empty(count, positions)
-    sums = planes.new_empty(count, positions // images if images else 0)
-    _call("copy_rows", planes.dtype)(
+    first, last, _ = positions.indices(planes.shape[1])
+    copies = planes.new_empty(len(rows), last - first, dtype=torch.bfloat16 if rounded else planes.dtype)
+    images = planes.shape[1] // (size[0] * size[1])
+    _call("copy_rounded_rows" if rounded else "copy_rows", planes.dtype)(
         _POINTER(_at(planes)),
         _I64(planes.stride(0)),
         _POINTER(_at(rows)),
-        *map(_I64, (count, positions, images or 0)),
+        *map(_I64, (len(rows), first, last, *size, images)),
         *(_POINTER(_at(tensor)) for tensor in (copies, sums)),
         torch.get_num_threads(),
     )
-    return copies, sums
+    return copies
 
 
 def place(values: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor) -> None:

@@ -12,6 +12,8 @@ from models.native.training import NAMES
 
 SAMPLE = 1 << 14
 """Entries looked at to guess the threshold; below four times as many, guessing costs more than it saves."""
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Its multiples, less their whole parts, are spread evenly, and in step with no length of a matrix's rows."""
 
 
 def keep_largest(weight: Tensor, k: int) -> Tensor:
@@ -85,10 +87,18 @@ def _candidates(magnitude: Tensor, k: int) -> Tensor:
 
 def _window(weight: Tensor, k: int) -> tuple[float, float]:
     """Magnitudes that the k-th largest lies between, unless an even sample misleads."""
-    n = len(weight)
-    sample = weight[:: n // SAMPLE].abs()
-    expected = k / n * len(sample)
-    margin = 6 * math.sqrt(expected * (1 - k / n)) + 6
+    sample = weight[_sampled(len(weight), weight.device)].abs()
+    expected = k / len(weight) * len(sample)
+    margin = 6 * math.sqrt(expected * (1 - k / len(weight))) + 6
     ranks = min(len(sample), math.ceil(expected + margin)), math.floor(expected - margin)
     low, high = (math.inf if rank < 1 else float(sample.kthvalue(len(sample) - rank + 1).values) for rank in ranks)
     return low, high
+
+
+def _sampled(n: int, device: torch.device) -> Tensor:
+    """Indices of the entries of n that are looked at.
+
+    Entries a fixed distance apart would not do: they may lie in a few columns of a matrix alone, and learned weights of
+    some columns are larger than those of others.
+    """
+    return torch.arange(SAMPLE, dtype=torch.float64, device=device).mul_(GOLDEN).frac_().mul_(n).long()

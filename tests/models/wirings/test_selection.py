@@ -60,8 +60,28 @@ def test_large_weights(kind, k):
 def test_a_sample_that_misleads_still_gives_the_exact_set():
     n = 1 << 20
     weight = torch.rand(n)
-    weight[:: n // selection.SAMPLE] += 10  # just the entries that the threshold is guessed from
+    weight[selection._sampled(n, weight.device)] += 10  # just the entries that the threshold is guessed from
     assert keep_largest(weight, 100_000).equal(by_sort(weight, 100_000))
+
+
+@pytest.mark.parametrize("columns", [96, 128, 512, 1000, 1024])
+@pytest.mark.parametrize("distance", [1, 2, 3, 16, 64, 128])
+def test_columns_of_larger_weights_do_not_mislead(monkeypatch, columns, distance):
+    torch.manual_seed(0)
+    weight = torch.randn(2048, columns)
+    weight[:, ::distance] *= 3
+    weight[::distance] *= 3
+    guessed = []
+    kernel = native.keep_largest
+
+    def noted(*arguments):
+        guessed.append(kernel(*arguments))
+        return guessed[-1]
+
+    monkeypatch.setattr(native, "keep_largest", noted)
+    k = weight.numel() // 20
+    assert keep_largest(weight.flatten(), k).equal(by_sort(weight.flatten(), k))
+    assert guessed[0] is not None
 
 
 def test_weights_that_are_not_numbers_do_not_hang():
