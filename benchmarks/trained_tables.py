@@ -26,6 +26,8 @@ LEARNED_AND_RANDOM = ("small_scale/static_dnw", "small_scale/static_random_graph
 """The first claim of Discovering Neural Wirings."""
 SHOWN_EPOCHS = (1, 4, 10, 40, 80, 120, 160)
 """Of a curve, where it is shown as a row."""
+ASKED_EPOCHS = (1, 10, 80)
+"""After which the share of the last edges is shown where a run knows it, though others may not."""
 CHOSEN_ON_TEST = "†"
 """Marks a figure whose epoch was chosen on the test images."""
 
@@ -260,13 +262,22 @@ def near_trials(figures: Figures) -> str:
 
 
 def last_edges(figures: Figures) -> str:
-    """The share of the last wiring's edges that acted after some epochs, a learned run a line."""
-    runs = [run for run in figures.value("learned_wirings/runs") if any(run["swapped"])]
-    epochs = [point["epoch"] for point in runs[0]["there"]]
-    lines = []
-    for run in runs:
-        shares = {point["epoch"]: f"{100 * point['share']:.1f} %" for point in run["there"]}
-        lines.append([f"`{run['wiring']}`, seed {run['seed']}", *(shares.get(epoch, "") for epoch in epochs)])
+    """The share of the last wiring's edges that acted after some epochs, a learned run a line.
+
+    The epochs are those after which every run knows it, and of the `ASKED_EPOCHS` those after which one does.
+    """
+    runs = {
+        f"`{run['wiring']}`, seed {run['seed']}": {point["epoch"]: point["share"] for point in run["there"]}
+        for run in figures.value("learned_wirings/runs")
+        if any(run["swapped"])
+    }
+    of_all = set.intersection(*(set(shares) for shares in runs.values()))
+    asked = {epoch for shares in runs.values() for epoch in shares if epoch in ASKED_EPOCHS}
+    epochs = sorted(of_all | asked)
+    lines = [
+        [name, *(f"{100 * shares[epoch]:.1f} %" if epoch in shares else "" for epoch in epochs)]
+        for name, shares in runs.items()
+    ]
     return table(["after epoch", *(f"{epoch:g}" for epoch in epochs)], lines)
 
 

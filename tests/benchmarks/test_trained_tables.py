@@ -14,6 +14,7 @@ from benchmarks.trained_tables import (
     Kind,
     headlines,
     kind_of,
+    last_edges,
     learned_and_random,
     read_published,
     sources,
@@ -111,6 +112,27 @@ def test_courses_of_trainings_leave_epochs_empty_that_a_curve_lacks(figures: Fig
     assert learned_and_random(figures).splitlines()[2:] == [
         "| `small_scale/static_dnw` | 41.0 ± 1.4 |  | 51.0 ± 1.4 |  |  |  |  |  | 2 |",
         "| `small_scale/static_random_graph` |  |  |  |  |  |  |  |  | 0 |",
+    ]
+
+
+def test_last_edges_are_told_after_common_epochs_and_those_asked_for(figures: Figures) -> None:
+    moments = ({0: 0.1, 15: 0.4, 160: 1.0}, {0: 0.2, 1: 0.25, 2: 0.27, 15: 0.5, 80: 0.75, 160: 1.0}, {0: 1.0})
+    figures.files["learned_wirings"] = {
+        "runs": [
+            {
+                "wiring": "dnw" if len(shares) > 1 else "random",
+                "seed": seed,
+                "swapped": [9, 4] if len(shares) > 1 else [0, 0],
+                "there": [{"epoch": float(epoch), "share": share} for epoch, share in shares.items()],
+            }
+            for seed, shares in enumerate(moments)
+        ]
+    }
+    assert last_edges(figures).splitlines() == [
+        "| after epoch | 0 | 1 | 15 | 80 | 160 |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| `dnw`, seed 0 | 10.0 % |  | 40.0 % |  | 100.0 % |",
+        "| `dnw`, seed 1 | 20.0 % | 25.0 % | 50.0 % | 75.0 % | 100.0 % |",
     ]
 
 
