@@ -15,14 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.native.training import copy_rows, place, zero_rows
+from models.native.training import REGIONS, copy_rows, place, zero_rows
 
 WORTH_COPYING = 0.8
 """Of the whole product: where less than this share of it is left, the rows that it needs are copied."""
 COPIED_BYTES = 1 << 22
 """Of rows that are copied at a time, for the copies to be read from a cache."""
-REGIONS = 9
-"""Of a still plane, each with one number throughout: its corners, sides and inner places."""
 
 
 def rounding_pays(dtype: torch.dtype) -> bool:
@@ -56,7 +54,8 @@ def product_over_planes(
         size: height and width.
         still: [sources], bool: planes that are the same for every image and, between their first and last row and
             column, in every place; none are unless given.
-        rounded: gives the sources in bfloat16, where the product is to be made of such numbers; it sums in float32.
+        rounded: gives the sources in bfloat16, where the product is to be made of such numbers. It sums in float32, and
+            rounds the sums as well, those of a run of positions each where rows are copied.
 
     Returns:
         [nodes, sources].
@@ -80,7 +79,7 @@ def _product_of_rows(
     Where it is of rounded numbers, the part with fixed sources is exact nevertheless: it is small.
     """
     of_moving = gradient.new_zeros(len(rows), len(moving))
-    sums = gradient.new_zeros(len(rows), REGIONS)
+    sums = gradient.new_zeros(len(rows), REGIONS) if len(fixed) else None
     number = torch.bfloat16.itemsize if rounded else gradient.element_size()
     run = max(1, COPIED_BYTES // (number * max(1, len(rows) + len(moving))))
     for start in range(0, gradient.shape[1], run):
@@ -91,10 +90,12 @@ def _product_of_rows(
             of_moving.add_(given @ taken.t())
         else:
             of_moving.addmm_(given, taken.t())
-    of_fixed = sums @ _numbers_by_region(sources, size).index_select(0, fixed).t()
     result = gradient.new_zeros(len(gradient), len(sources))
     place(of_moving, result, rows, moving)
-    place(of_fixed, result, rows, fixed)
+    if sums is not None:
+        numbers = _numbers_by_region(sources, size).index_select(0, fixed)
+        of_fixed = gradient.new_zeros(len(rows), len(fixed))
+        place(of_fixed.addmm_(sums, numbers.t()), result, rows, fixed)  # in place, that is in full under autocast
     return result
 
 

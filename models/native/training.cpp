@@ -59,7 +59,7 @@ std::string training_layout() {
   using Term = training::Term<float>;
   using namespace training;
   Layout layout;
-  LAYOUT_CONSTANTS(layout, ROW_UNIT, NO_NORM, BATCH_NORM, INSTANCE_NORM, FIXED_NORM)
+  LAYOUT_CONSTANTS(layout, ROW_UNIT, REGIONS, NO_NORM, BATCH_NORM, INSTANCE_NORM, FIXED_NORM)
   LAYOUT_STRUCT(layout, EdgeList, nodes, sources, block, blocks, begin, source, weight);
   LAYOUT_STRUCT(layout, Term, edges, planes, stride, first);
   LAYOUT_STRUCT(layout, Node, channels, images, height, width, stride, input_stride, output_stride, norm, relu, threads,

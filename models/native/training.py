@@ -34,6 +34,8 @@ FEW_EDGES = 0.3
 
 At this share they take half its time with vectors of 64 bytes, 0.7 to 1.1 of it with those of 32.
 """
+REGIONS = 9
+"""Of a plane: its corners, sides and inner places; as in training_rows.h."""
 NAMES = {torch.float32: "float", torch.float64: "double"}
 
 _I64, _I32, _POINTER = ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
@@ -88,7 +90,11 @@ class NodeSpec(ctypes.Structure):
 
 STRUCTURES = {"EdgeList": EdgeListSpec, "Term": TermSpec, "Node": NodeSpec}
 """What Python and C++ share in memory, by the names that it has there."""
-CONSTANTS = {"ROW_UNIT": ROW_UNIT, **{f"{kind.name}_NORM" if kind else "NO_NORM": int(kind) for kind in NormKind}}
+CONSTANTS = {
+    "ROW_UNIT": ROW_UNIT,
+    "REGIONS": REGIONS,
+    **{f"{kind.name}_NORM" if kind else "NO_NORM": int(kind) for kind in NormKind},
+}
 """Numbers that both know."""
 
 
@@ -313,8 +319,8 @@ def copy_rows(
         size: height and width.
         positions: from where to where.
         rounded: the copies are in bfloat16, of planes in float32.
-        sums: [rows, 9], of the type of the planes, that what is copied is added to: by whether it lies in the first
-            row of its plane, one between, or the last; and within these by column, likewise.
+        sums: [rows, REGIONS], of the type of the planes, that what is copied is added to, by whether it lies in the
+            first row of its plane, one between, or the last, and within these by column. A single one is the first.
 
     Returns:
         [rows, positions].

@@ -12,10 +12,10 @@ using Bfloat16 = uint16_t;  // its bits: compilers that know such numbers are re
 
 // The nearest number, and of two that are as near the even one.
 inline void assign(float x, Bfloat16& y) {
-  constexpr uint32_t HALF = 0x7fff, QUIET = 0x7fc0;
+  constexpr uint32_t BELOW_HALF = 0x7fff, QUIET = 0x7fc0;
   uint32_t bits;
   std::memcpy(&bits, &x, sizeof bits);
-  y = x == x ? (bits + HALF + (bits >> 16 & 1)) >> 16 : QUIET;
+  y = x == x ? (bits + BELOW_HALF + (bits >> 16 & 1)) >> 16 : QUIET;
 }
 template <typename T>
 inline void assign(T x, T& y) {
@@ -29,8 +29,11 @@ void zero_rows(const T* planes, int64_t stride, int64_t rows, int64_t positions,
   for (int64_t row = 0; row < rows; row++) zero[row] = lanes::all_zero(planes + row * stride, positions);
 }
 
-// Planes of height * width places, each of `images` numbers, and the nine regions of their places: a corner, side or the
-// places between, by whether the row is the first (0), the last (2) or another (1), and the column likewise.
+constexpr int64_t REGIONS = 9;
+
+// Planes of height * width places, each of `images` numbers, and the REGIONS of their places: the corners, the sides and the
+// places between, by whether the row is the first (0), the last (2) or another (1), and the column likewise. A single one is
+// the first.
 struct Regions {
   int64_t height, width, images;
 
@@ -52,7 +55,7 @@ struct Regions {
 };
 
 // The numbers from `first` to `last` of the rows of planes that `index` names, close together in `copies`; and, where there
-// are `sums`, nine for each row, what lies in each of the regions is added to them, and not rounded.
+// are `sums`, REGIONS for each row, what lies in each of the regions is added to them, and not rounded.
 template <typename T, typename Copy>
 void copy_rows(const T* planes, int64_t stride, const int64_t* index, int64_t count, int64_t first, int64_t last,
                const Regions& regions, Copy* copies, T* sums, int threads) {
@@ -61,7 +64,7 @@ void copy_rows(const T* planes, int64_t stride, const int64_t* index, int64_t co
     const T* from = planes + index[row] * stride;
     Copy* const copy = copies + row * (last - first);
     for (int64_t i = first; i < last; i++) assign(from[i], copy[i - first]);
-    if (sums) regions.sum(from, first, last, sums + 9 * row);
+    if (sums) regions.sum(from, first, last, sums + REGIONS * row);
   }
 }
 

@@ -13,7 +13,7 @@ from models.native.training import NAMES
 SAMPLE = 1 << 14
 """Entries looked at to guess the threshold; below four times as many, guessing costs more than it saves."""
 GOLDEN = (math.sqrt(5) - 1) / 2
-"""Its multiples, less their whole parts, are spread evenly, and in step with no length of a matrix's rows."""
+"""Squares times it, less their whole parts, are spread as evenly as random numbers."""
 
 
 def keep_largest(weight: Tensor, k: int) -> Tensor:
@@ -98,7 +98,8 @@ def _window(weight: Tensor, k: int) -> tuple[float, float]:
 def _sampled(n: int, device: torch.device) -> Tensor:
     """Indices of the entries of n that are looked at.
 
-    Entries a fixed distance apart would not do: they may lie in a few columns of a matrix alone, and learned weights of
-    some columns are larger than those of others.
+    One of each of SAMPLE even parts, at no fixed place: entries a fixed distance apart may lie in a few columns of a
+    matrix alone, and learned weights of some columns are larger than those of others.
     """
-    return torch.arange(SAMPLE, dtype=torch.float64, device=device).mul_(GOLDEN).frac_().mul_(n).long()
+    part = torch.arange(SAMPLE, dtype=torch.float64, device=device)
+    return (part + (part * part * GOLDEN).frac()).mul_(n / SAMPLE).long()

@@ -1,4 +1,4 @@
-"""The changelog says nothing twice."""
+"""No section or entry of a version stands twice in the changelog."""
 
 import re
 from pathlib import Path
@@ -15,5 +15,5 @@ def test_each_section_and_each_entry_is_there_once(version: str) -> None:
     assert sections == list(dict.fromkeys(sections))
     parts = re.split(r"^- |^#.*$", version, flags=re.MULTILINE)[1:]
     entries = [" ".join(part.split()) for part in parts if part.strip()]
-    assert len(entries) > 3
+    assert entries
     assert entries == list(dict.fromkeys(entries))

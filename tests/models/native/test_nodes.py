@@ -128,6 +128,45 @@ def test_sums_within_a_window(dense, also_whole, batch):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10 * max(1.0, float(other.abs().max())))
 
 
+@pytest.mark.parametrize("kind", ["none", "batch", "instance", "fixed"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(1, 2), (5, 7), (8, 6)])
+@pytest.mark.parametrize("window", [None, (0, 1, 0, 1), (1, 4, 1, 3), (1, 3, 0, 2)])
+def test_sources_that_no_edge_reaches_have_the_gradient_of_any(kind, stride, size, window):
+    out = tuple((side - 1) // stride + 1 for side in size)
+    if window and (window[1] > out[0] or window[3] > out[1]):
+        window = None
+    torch.manual_seed(0)
+    norm = norm_of(kind)
+    images = torch.randn(6, CHANNELS, *size, dtype=torch.float64, requires_grad=True)
+    kernels = torch.randn(2, CHANNELS, 1, 3, 3, dtype=torch.float64)
+    weights = [torch.randn(rows, CHANNELS, dtype=torch.float64) for rows in (CHANNELS, 3)]
+    weights[0][[1, 2, 4]] = 0
+    weights = [weight.requires_grad_() for weight in weights]
+    inputs = (images, *weights, *(() if norm is None else (norm.weight, norm.bias)))
+
+    twin = copy.deepcopy(norm)
+    planes = enter(images)
+    first = Sources(planes.tape, size, CHANNELS)
+    first.grow(planes, None, kernels[0])
+    second = Sources(planes.tape, out, CHANNELS)
+    second.grow(first.sum(weights[0]), norm, kernels[1], stride)
+    assert second._still.tolist() == [False, True, True, False, True]
+    found = leave(second.sum(weights[1], window=window))
+    ours = gradients(found, *inputs)
+
+    summed = F.conv2d(F.conv2d(F.relu(images), kernels[0], padding=1, groups=CHANNELS), weights[0][:, :, None, None])
+    normed = summed if twin is None else twin(summed)
+    expected = F.conv2d(F.relu(normed), kernels[1], padding=1, stride=stride, groups=CHANNELS)
+    expected = F.conv2d(expected, weights[1][:, :, None, None])
+    top, bottom, left, right = window or (0, out[0], 0, out[1])
+    expected = expected[:, :, top:bottom, left:right]
+    inputs = (images, *weights, *(() if twin is None else (twin.weight, twin.bias)))
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+    for one, other in zip(ours, gradients(expected, *inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10 * max(1.0, float(other.abs().max())))
+
+
 def test_sources_that_nobody_sums_get_no_gradient():
     images = torch.ones(2, CHANNELS, 3, 3, dtype=torch.float64, requires_grad=True)
     kernel = torch.ones(CHANNELS, 1, 3, 3, dtype=torch.float64, requires_grad=True)
