@@ -139,14 +139,26 @@ def built(figures: Figures) -> str:
     return table(heads, rows)
 
 
+def source_order(figures: Figures) -> str:
+    """Edges that a node has in each block of sources that it visits, by the order of the sources."""
+    measured = figures.value("source_order/rows")
+    orders = list(measured[0]["visits"])
+    rows = [
+        [row["network"], f"{row['edges']:,}", *(f"{row['edges'] / row['visits'][order]:.1f}" for order in orders)]
+        for row in measured
+    ]
+    return table(["wiring", "edges", *(f"by {order}" for order in orders)], rows)
+
+
 def real_images(figures: Figures) -> str:
-    """Images a second of engines and of the network itself, with how many predictions were near ties."""
+    """Images a second of engines and of the network itself, and how many they predict alike."""
     rows = []
     for row in figures.value("real_images/rows"):
-        speeds = [f"{row[key]:,}" for key in ("images", "engine_images_per_second", "network_images_per_second")]
-        ties = "" if row["near_ties"] is None else str(row["near_ties"])
-        rows.append([row["network"], row["engine"], *speeds, ties])
-    return table(["network", "engine", "images", "engine, images/s", "network, images/s", "near ties"], rows)
+        same = f"{row['same_predictions']:,} of {row['images']:,}"
+        speeds = [f"{row[f'{what}_images_per_second']:,}" for what in ("engine", "network")]
+        rows.append([f"`{row['engine']}`", f"{row['top1']:.2f} %", same, str(row["near_ties"]), *speeds])
+    heads = ["engine", "top-1", "predicted as the network does", "near ties", "engine, images/s", "network, images/s"]
+    return table(heads, rows)
 
 
 def half_precision(figures: Figures) -> str:
@@ -215,6 +227,21 @@ def train_steps(figures: Figures) -> str:
             ]
         )
     return table([*heads, "MiB, ours", "MiB, plain", "difference"], rows)
+
+
+def missed_steps(figures: Figures) -> str:
+    """The networks whose step is not as many times as fast as the plain one as was aimed at, and what holds it."""
+    rows = []
+    for row in figures.value("train_step/rows").values():
+        aim, ratio, medium = row["aim"], row["ratio"]["median"], row["medium_ratio"]["median"]
+        if aim is None or ratio >= aim:
+            continue
+        ours, plain = (statistics.median(row["milliseconds"][form]) for form in ("ours", "plain"))
+        milliseconds = (f"{ms:,.0f}" for ms in (ours, row["dense_gradient_milliseconds"], plain / aim))
+        name = f"{row['words']}, {row['image_size']}x{row['image_size']}"
+        rows.append([name, f"{aim:g}", f"{ratio:.1f}", f"{medium:.1f}", *milliseconds])
+    heads = ["network", "aim", "reached", "with `medium`", "ours, ms", "of it the dense gradient", "aim, ms"]
+    return table(heads, rows) if rows else "Every aim is reached."
 
 
 def step_growth(figures: Figures) -> str:
@@ -320,8 +347,10 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "missed_curve": missed_curve,
     "native_phases": native_phases,
     "missed_aims": missed_aims,
+    "missed_steps": missed_steps,
     "built": built,
     "real_images": real_images,
+    "source_order": source_order,
     "half_precision": half_precision,
     "rules": rules,
     "node_edges": node_edges,

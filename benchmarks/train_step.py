@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,8 @@ from benchmarks import plain_networks
 from benchmarks.compared_networks import published_wiring
 from benchmarks.conditions import conditions
 from genutil.system.arithmetic import matmul_precision
+from models.native import nodes
+from models.native.products import product_over_planes
 from models.networks.mobilenetv1_like import MobileNetV1Like
 from models.networks.neural_graph import ContinuousTimeNeuralGraph, DiscreteTimeNeuralGraph, StaticNeuralGraph
 from models.wirings.graph import Graph, graphs
@@ -52,6 +55,7 @@ class Row:
         batch, image_size, classes: of the images.
         compared: images that loss and gradients are compared on in float64.
         cycle: steps of ours after which the same is done again; times are their mean.
+        aim: how many times as fast as the plain form ours is to be; None where nothing was set.
     """
 
     words: str
@@ -62,21 +66,33 @@ class Row:
     classes: int = 10
     compared: int = 8
     cycle: int = 1
+    aim: float | None = None
 
 
 ROWS = {
-    "static": Row("static", lambda: StaticNeuralGraph(10, 32, "dnw", 0.95), plain_networks.PlainStatic, batch=256),
+    "static": Row(
+        "static", lambda: StaticNeuralGraph(10, 32, "dnw", 0.95), plain_networks.PlainStatic, batch=256, aim=4.5
+    ),
     "discrete": Row(
-        "discrete time", lambda: DiscreteTimeNeuralGraph(10, 32, "dnw", 0.95), plain_networks.PlainDiscreteTime, 128
+        "discrete time",
+        lambda: DiscreteTimeNeuralGraph(10, 32, "dnw", 0.95),
+        plain_networks.PlainDiscreteTime,
+        batch=128,
+        aim=3,
     ),
     "continuous": Row(
         "continuous time, rk4, 4 steps",
         lambda: ContinuousTimeNeuralGraph(10, 32, "dnw", 0.95, solver="rk4", solver_steps=4),
         lambda network: plain_networks.PlainContinuousTime(network, "rk4", 4),
         batch=64,
+        aim=3,
     ),
     "mobilenet_32": Row(
-        "MobileNet-like x0.225", lambda: MobileNetV1Like(10, 32, "dnw", 0.775), plain_networks.PlainMobileNet, 128
+        "MobileNet-like x0.225",
+        lambda: MobileNetV1Like(10, 32, "dnw", 0.775),
+        plain_networks.PlainMobileNet,
+        batch=128,
+        aim=8,
     ),
     "mobilenet_224": Row(
         "MobileNet-like x0.225",
@@ -86,6 +102,7 @@ ROWS = {
         image_size=224,
         classes=1000,
         compared=2,
+        aim=8,
     ),
     "random_static": Row(
         "static, random edges",
@@ -124,7 +141,7 @@ NEAR: dict[str, Callable[[], nn.Module]] = {
 """The networks of some rows under dnw_near."""
 ROWS |= {
     f"near_{name.removeprefix('mobilenet_')}": replace(
-        ROWS[name], words=f"{ROWS[name].words}, dnw_near", make=make, cycle=EVERY.default
+        ROWS[name], words=f"{ROWS[name].words}, dnw_near", make=make, cycle=EVERY.default, aim=None
     )
     for name, make in NEAR.items()
 }
@@ -211,6 +228,22 @@ def choosing_seconds(network: nn.Module) -> float:
     return time.perf_counter() - start
 
 
+def dense_gradient_seconds(stepper: Stepper, cycle: int) -> float:
+    """Seconds of a step that products of whole matrices for the gradient of edges take, as the mean of so many."""
+    taken = 0.0
+
+    def timed(*arguments: Any) -> Tensor:
+        nonlocal taken
+        start = time.perf_counter()
+        product = product_over_planes(*arguments)
+        taken += time.perf_counter() - start
+        return product
+
+    with mock.patch.object(nodes, "product_over_planes", timed):
+        stepper.step(cycle)
+    return taken / cycle
+
+
 def step_memory(name: str, form: str, threads: int) -> float:
     """MiB that a step takes at most beside the network, its optimizer's state and its images. Needs Linux."""
     torch.set_num_threads(threads)
@@ -246,13 +279,14 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
         "medium": Stepper(networks(row)["ours"], row, row.batch, "medium", fused=True),
     }
     seconds: dict[str, list[float]] = {form: [] for form in steppers}
-    chosen = []
+    chosen, dense = [], []
     for turn in range(repeats + 1):
         for form, stepper in steppers.items():
             taken = stepper.step(1 if form == "plain" else row.cycle)
             if turn:
                 seconds[form].append(taken)
         chosen.append(choosing_seconds(steppers["ours"].network))
+        dense.append(dense_gradient_seconds(steppers["ours"], row.cycle))
     ratios = {
         form: [plain / own for plain, own in zip(seconds["plain"], seconds[form], strict=True)]
         for form in ("ours", "medium")
@@ -265,6 +299,8 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
         "milliseconds": {form: [1e3 * s for s in values] for form, values in seconds.items()},
         "ratio": spread(ratios["ours"]),
         "medium_ratio": spread(ratios["medium"]),
+        "aim": row.aim,
+        "dense_gradient_milliseconds": 1e3 * statistics.median(dense),
         "selection_share": statistics.median(chosen) / statistics.median(seconds["ours"]),
         "peak_mib": memory,
     }
@@ -306,10 +342,14 @@ def line(result: dict[str, Any]) -> str:
     """A row of the table."""
     ours, plain = (statistics.median(result["milliseconds"][form]) for form in ("ours", "plain"))
     medium = result["medium_ratio"]["median"]
+    aim = ""
+    if result["aim"] is not None:
+        aim = f", aim {result['aim']:g}: {'reached' if result['ratio']['median'] >= result['aim'] else 'MISSED'}"
     ratio, memory, chosen = result["ratio"], result["peak_mib"], 100 * result["selection_share"]
     return (
         f"{result['words']:34} {result['batch']:4} x {result['image_size']:3}  {ours:7.0f} {plain:7.0f} ms  "
-        f"{ratio['median']:5.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})  medium {medium:5.2f}  "
+        f"{ratio['median']:5.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}){aim}  medium {medium:5.2f}  "
+        f"dense gradient {result['dense_gradient_milliseconds']:4.0f} ms  "
         f"choosing {chosen:4.1f} %  {memory['ours']:5.0f} {memory['plain']:5.0f} MiB  "
         f"{result['float64_difference']:.0e}"
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.native import training
+from models.native.selection import keep_largest
 from models.native.training import Edges, Reached, Term, product_at_edges, row_length, sum_over_edges
 from tests.models.sanitizers import assert_clean
 
@@ -213,7 +214,10 @@ def run_everything(seed: int) -> None:
     weight = sparse_matrix(nodes, channels, chosen.random(), dtype).requires_grad_()
     sources.grow(sources.sum(weight), None, torch.randn(nodes, 1, 3, 3, dtype=dtype))
     weight = sparse_matrix(3, channels + nodes, chosen.random(), dtype).requires_grad_()
-    result = sources.sum(weight)
+    top, left = chosen.randrange(out[0]), chosen.randrange(out[1])
+    window = top, chosen.randint(top + 1, out[0]), left, chosen.randint(left + 1, out[1])
+    result = sources.sum(weight, window=window if chosen.random() < 0.5 else None)
+    out = result.size
     if batch * out[0] * out[1] > batch:
         result = normalized(result, norm(3, affine=True).to(dtype), relu=chosen.random() < 0.5)
     rounded = dtype == torch.float32 and chosen.random() < 0.5
@@ -221,6 +225,10 @@ def run_everything(seed: int) -> None:
         leave(result).square().sum().backward()
     assert images.grad is not None
     assert images.grad.isfinite().all()
+    numbers = torch.randn(chosen.randint(1, 10_000), dtype=dtype)
+    kept = chosen.randint(1, len(numbers))
+    mask = keep_largest(numbers, kept, chosen.uniform(0, 2), chosen.uniform(1, 4))
+    assert mask is None or int(mask.sum()) == kept
 
 
 def test_random_shapes_run():
