@@ -27,8 +27,8 @@ def evaluate(checkpoint: str, engine: str, data_dir: str) -> dict[str, Any] | No
     """A row of the table; None, with the reason on standard error, where the evaluation fails."""
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "found.json"
-        words = ["--resume", checkpoint, "--evaluate", "--fast_eval", "--engine", engine, "--threads", "1", "--gpus", "[]"]
-        places = ["--data_dir", data_dir, "--verify", "false", "--json", str(found)]
+        words = ["--resume", checkpoint, "--evaluate", "--fast_eval", "--engine", engine, "--threads", "1"]
+        places = ["--gpus", "[]", "--data_dir", data_dir, "--verify", "false", "--json", str(found)]
         done = subprocess.run([sys.executable, RUNNER, *words, *places], stdout=subprocess.DEVNULL, check=False)
         if done.returncode:
             return None
