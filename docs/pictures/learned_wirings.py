@@ -39,6 +39,8 @@ from models.wirings.graph import graphs
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "learned_wirings.json"
 COLOURS = {"dnw": "#0072b2", "random": "#d55e00", "rigl": "#009e73", "set": "#cc79a7"}
+FEW_MOMENTS = 20
+"""Up to so many are drawn as points on their line."""
 MARKED = (1, 10, 80)
 """Epochs after which the share of the last wiring's edges is told, where it is known."""
 
@@ -137,7 +139,8 @@ def picture(found: Mapping[str, Any]) -> Figure:
         if any(run["swapped"]):
             swapped.plot(np.arange(1, len(run["swapped"]) + 1), run["swapped"], color=colour, lw=1.2)
             points = run["there"]
-            there.plot([p["epoch"] for p in points], [p["share"] for p in points], "o-", ms=3, lw=1.2, color=colour)
+            form = "o-" if len(points) <= FEW_MOMENTS else "-"
+            there.plot([p["epoch"] for p in points], [p["share"] for p in points], form, ms=3, lw=1.2, color=colour)
     degrees.set_xscale("symlog", linthresh=1)
     degrees.set_yscale("log")
     dress(degrees, "edges of a channel", "share of channels with so many or more")
