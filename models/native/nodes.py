@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -73,8 +73,8 @@ class Sources:
         weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
         node = _Node(planes, norm, weight, bias, kernel, stride)
         node.forward(self.planes.rows[first:last])
-        if planes.zero is not None:
-            self._still[first:last] = planes.zero
+        if planes.still is not None:
+            self._still[first:last] = planes.still
 
         def back() -> None:
             gradient = BUFFERS.take(last - first, self.planes.positions, self.tape.dtype)
@@ -102,7 +102,7 @@ class Sources:
         terms = [Term(edges.to_nodes, sources.rows)]
         training.sum_over_edges(terms, nodes.rows, positions, accumulate=onto is not None)
         if onto is None:
-            nodes.zero = edges.to_nodes.unreached
+            nodes.still = edges.to_nodes.unreached
         place = tape.input(weight)
         self._sums.append(_Sum(nodes, edges, first, window))
 
@@ -116,9 +116,8 @@ class Sources:
                     tape.gradients[place] = training.product_at_edges(few, given, sources.numbers)
                 else:
                     still = self._still[first : first + count]
-                    in_bfloat16 = partial(self._in_bfloat16, first, sources, window)
-                    rounded = in_bfloat16 if rounding_pays(tape.dtype) else None
-                    tape.gradients[place] = product_over_planes(given, sources.numbers, sources.size, still, rounded)
+                    rounded = self._in_bfloat16(first, sources, window) if rounding_pays(tape.dtype) else None
+                    tape.gradients[place] = product_over_planes(given, sources.numbers, tape.batch, still, rounded)
             if onto is not None:
                 rows, filled = onto.take_gradient()
                 given, taken = nodes.gradient[:, :positions], rows[:, :positions]

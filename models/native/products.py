@@ -1,21 +1,19 @@
 """The gradient of the weights of edges, for all of them: a product of the nodes' gradient and the sources.
 
 It is dense, for the rule moves edges that do not act too. But a node that leads nowhere has no gradient, and a node
-that no edge reaches has the same number at every place of every image, the border aside, where its convolution reads
-beyond the plane: their part of the product costs next to nothing. Such are about half of the nodes of the published
-MobileNet-like network with 22.5 % of the edges.
+that no edge reaches has the same plane for every image: their part of the product costs next to nothing. Such are about
+half of the nodes of the published MobileNet-like network with 22.5 % of the edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.native.training import REGIONS, copy_rows, place, zero_rows
+from models.native.training import copy_rows, place, zero_rows
 
 WORTH_COPYING = 0.8
 """Of the whole product: where less than this share of it is left, the rows that it needs are copied."""
@@ -40,22 +38,16 @@ def _multiplies_vectors() -> bool:
 
 
 def product_over_planes(
-    gradient: Tensor,
-    sources: Tensor,
-    size: tuple[int, int],
-    still: Tensor | None = None,
-    rounded: Callable[[], Tensor] | None = None,
+    gradient: Tensor, sources: Tensor, images: int, still: Tensor | None = None, rounded: Tensor | None = None
 ) -> Tensor:
     """The sum over positions of each node's gradient times each source.
 
     Args:
-        gradient: [nodes, positions]: (y, x, image); rows may lie apart.
+        gradient: [nodes, positions], a position being a place and an image; rows may lie apart.
         sources: [sources, positions], likewise.
-        size: height and width.
-        still: [sources], bool: planes that are the same for every image and, between their first and last row and
-            column, in every place; none are unless given.
-        rounded: gives the sources in bfloat16, where the product is to be made of such numbers. It sums in float32, and
-            rounds the sums as well, those of a run of positions each where rows are copied.
+        images: of a place; neighbours in memory.
+        still: [sources], bool: rows that are the same for every image; none are unless given.
+        rounded: the sources in bfloat16, where the product is to be made of such numbers; it sums in float32.
 
     Returns:
         [nodes, sources].
@@ -63,44 +55,43 @@ def product_over_planes(
     live = ~zero_rows(gradient)
     moving = torch.ones(len(sources), dtype=torch.bool) if still is None else ~still
     left = int(live.sum()) * int(moving.sum())
-    if left <= WORTH_COPYING * live.numel() * moving.numel():
-        rows, columns, fixed = (mask.nonzero().flatten() for mask in (live, moving, ~moving))
-        return _product_of_rows(gradient, rows, sources, columns, fixed, size, rounded is not None)
+    if left > WORTH_COPYING * live.numel() * moving.numel():
+        if rounded is not None:
+            return (gradient.to(torch.bfloat16) @ rounded.t()).to(gradient.dtype)
+        return gradient @ sources.t()
+    rows, columns, fixed = (mask.nonzero().flatten() for mask in (live, moving, ~moving))
     if rounded is not None:
-        return (gradient.to(torch.bfloat16) @ rounded().t()).to(gradient.dtype)
-    return gradient @ sources.t()
+        return _rounded_product_of_rows(gradient, rows, sources, columns, fixed, images, rounded)
+    return _product_of_rows(gradient, rows, sources, columns, fixed, images)
 
 
-def _product_of_rows(
-    gradient: Tensor, rows: Tensor, sources: Tensor, moving: Tensor, fixed: Tensor, size: tuple[int, int], rounded: bool
+def _rounded_product_of_rows(
+    gradient: Tensor, rows: Tensor, sources: Tensor, moving: Tensor, fixed: Tensor, images: int, rounded: Tensor
 ) -> Tensor:
-    """The product of some rows of the gradient with the sources, of which `fixed` are still.
-
-    Where it is of rounded numbers, the part with fixed sources is exact nevertheless: it is small.
-    """
-    of_moving = gradient.new_zeros(len(rows), len(moving))
-    sums = gradient.new_zeros(len(rows), REGIONS) if len(fixed) else None
-    number = torch.bfloat16.itemsize if rounded else gradient.element_size()
-    run = max(1, COPIED_BYTES // (number * max(1, len(rows) + len(moving))))
-    for start in range(0, gradient.shape[1], run):
-        part = slice(start, start + run)
-        given = copy_rows(gradient, rows, size, part, rounded=rounded, sums=sums)
-        taken = copy_rows(sources, moving, size, part, rounded=rounded)
-        if rounded:
-            of_moving.add_(given @ taken.t())
-        else:
-            of_moving.addmm_(given, taken.t())
+    """As `_product_of_rows`, of numbers in bfloat16; those with sources that are the same for every image are exact."""
+    given, summed = copy_rows(gradient, rows, images)
+    of_moving = given.to(torch.bfloat16) @ rounded.index_select(0, moving).t()
+    of_fixed = summed @ sources[:, ::images].index_select(0, fixed).t()
     result = gradient.new_zeros(len(gradient), len(sources))
-    place(of_moving, result, rows, moving)
-    if sums is not None:
-        numbers = _numbers_by_region(sources, size).index_select(0, fixed)
-        of_fixed = gradient.new_zeros(len(rows), len(fixed))
-        place(of_fixed.addmm_(sums, numbers.t()), result, rows, fixed)  # in place, that is in full under autocast
+    place(of_moving.to(gradient.dtype), result, rows, moving)
+    place(of_fixed, result, rows, fixed)
     return result
 
 
-def _numbers_by_region(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """A number of each region of still planes [channels, positions], in the order of `copy_rows`: [channels, 9]."""
-    rows, columns = (torch.tensor([0, min(1, length - 1), length - 1]) for length in size)
-    images = planes.shape[1] // (size[0] * size[1])
-    return planes[:, (size[1] * rows[:, None] + columns).flatten() * images]
+def _product_of_rows(
+    gradient: Tensor, rows: Tensor, sources: Tensor, moving: Tensor, fixed: Tensor, images: int
+) -> Tensor:
+    """The product of some rows of the gradient with the sources, of which `fixed` are the same for every image."""
+    of_moving, of_fixed = (gradient.new_zeros(len(rows), len(columns)) for columns in (moving, fixed))
+    fitting = COPIED_BYTES // (gradient.element_size() * max(1, len(rows) + len(moving)))
+    run = max(1, fitting // images) * images
+    for start in range(0, gradient.shape[1], run):
+        part = slice(start, start + run)
+        given, summed = copy_rows(gradient[:, part], rows, images)
+        taken, _ = copy_rows(sources[:, part], moving)
+        of_moving.addmm_(given, taken.t())
+        of_fixed.addmm_(summed, sources[:, part][:, ::images].index_select(0, fixed).t())
+    result = gradient.new_zeros(len(gradient), len(sources))
+    place(of_moving, result, rows, moving)
+    place(of_fixed, result, rows, fixed)
+    return result

@@ -76,14 +76,14 @@ class Planes:
     Attributes:
         shared: the memory is read again, by a way back or by whom it came from.
         gradient: the same rows for the gradient, once there is one.
-        zero: [channels], bool: planes that are 0 throughout; None where none is known to be.
+        still: [channels], bool: planes that are the same for every image; None where none is known to be.
     """
 
     def __init__(self, tape: Tape, size: tuple[int, int], rows: Tensor, buffer: Buffer | None = None) -> None:
         self.tape, self.size, self.rows, self._buffer = tape, size, rows, buffer
         self.shared = True
         self.gradient: Tensor | None = None
-        self.zero: Tensor | None = None
+        self.still: Tensor | None = None
         self._gradient_buffer: Buffer | None = None
         self._whole: tuple[Planes, slice] | None = None
 

@@ -59,7 +59,7 @@ std::string training_layout() {
   using Term = training::Term<float>;
   using namespace training;
   Layout layout;
-  LAYOUT_CONSTANTS(layout, ROW_UNIT, REGIONS, NO_NORM, BATCH_NORM, INSTANCE_NORM, FIXED_NORM)
+  LAYOUT_CONSTANTS(layout, ROW_UNIT, NO_NORM, BATCH_NORM, INSTANCE_NORM, FIXED_NORM)
   LAYOUT_STRUCT(layout, EdgeList, nodes, sources, block, blocks, begin, source, weight);
   LAYOUT_STRUCT(layout, Term, edges, planes, stride, first);
   LAYOUT_STRUCT(layout, Node, channels, images, height, width, stride, input_stride, output_stride, norm, relu, threads,
@@ -111,6 +111,10 @@ extern "C" const char* wirings_layout() {
                                            uint8_t* zero, int threads) {                                             \
     training::zero_rows(planes, stride, rows, positions, zero, threads);                                             \
   }                                                                                                                  \
+  extern "C" void wirings_copy_rows_##NAME(const T* planes, int64_t stride, const int64_t* index, int64_t count,      \
+                                           int64_t positions, int64_t images, T* copies, T* sums, int threads) {     \
+    training::copy_rows(planes, stride, index, count, positions, images, copies, sums, threads);                     \
+  }                                                                                                                  \
   extern "C" void wirings_place_##NAME(const T* values, T* matrix, int64_t stride, const int64_t* rows,               \
                                        const int64_t* columns, int64_t height, int64_t width, int threads) {         \
     training::place(values, matrix, stride, rows, columns, height, width, threads);                                  \
@@ -128,15 +132,5 @@ extern "C" const char* wirings_layout() {
                         threads);                                                                                    \
   }
 
-#define EXPORT_COPIES(NAME, T, COPY)                                                                                   \
-  extern "C" void wirings_##NAME(const T* planes, int64_t stride, const int64_t* index, int64_t count, int64_t first, \
-                                 int64_t last, int64_t height, int64_t width, int64_t images, COPY* copies, T* sums,  \
-                                 int threads) {                                                                       \
-    training::copy_rows(planes, stride, index, count, first, last, {height, width, images}, copies, sums, threads);   \
-  }
-
 EXPORT(float, float)
 EXPORT(double, double)
-EXPORT_COPIES(copy_rows_float, float, float)
-EXPORT_COPIES(copy_rows_double, double, double)
-EXPORT_COPIES(copy_rounded_rows_float, float, training::Bfloat16)

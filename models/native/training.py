@@ -34,8 +34,6 @@ FEW_EDGES = 0.3
 
 At this share they take half its time with vectors of 64 bytes, 0.7 to 1.1 of it with those of 32.
 """
-REGIONS = 9
-"""Of a plane: its corners, sides and inner places; as in training_rows.h."""
 NAMES = {torch.float32: "float", torch.float64: "double"}
 
 _I64, _I32, _POINTER = ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
@@ -90,11 +88,7 @@ class NodeSpec(ctypes.Structure):
 
 STRUCTURES = {"EdgeList": EdgeListSpec, "Term": TermSpec, "Node": NodeSpec}
 """What Python and C++ share in memory, by the names that it has there."""
-CONSTANTS = {
-    "ROW_UNIT": ROW_UNIT,
-    "REGIONS": REGIONS,
-    **{f"{kind.name}_NORM" if kind else "NO_NORM": int(kind) for kind in NormKind},
-}
+CONSTANTS = {"ROW_UNIT": ROW_UNIT, **{f"{kind.name}_NORM" if kind else "NO_NORM": int(kind) for kind in NormKind}}
 """Numbers that both know."""
 
 
@@ -302,41 +296,29 @@ def zero_rows(planes: Tensor) -> Tensor:
     return zero
 
 
-def copy_rows(
-    planes: Tensor,
-    rows: Tensor,
-    size: tuple[int, int],
-    positions: slice,
-    *,
-    rounded: bool = False,
-    sums: Tensor | None = None,
-) -> Tensor:
-    """Some positions of some rows of planes [channels, positions], close together.
+def copy_rows(planes: Tensor, rows: Tensor, images: int | None = None) -> tuple[Tensor, Tensor]:
+    """Some rows of planes [channels, positions], close together, and their sums over the images of each place.
 
     Args:
         planes: rows may lie apart.
         rows: [rows], int64: which.
-        size: height and width.
-        positions: from where to where.
-        rounded: the copies are in bfloat16, of planes in float32.
-        sums: [rows, REGIONS], of the type of the planes, that what is copied is added to, by whether it lies in the
-            first row of its plane, one between, or the last, and within these by column. A single one is the first.
+        images: of a place; None where no sums are wanted.
 
     Returns:
-        [rows, positions].
+        [rows, positions] and [rows, positions / images], or [rows, 0] without sums.
     """
-    first, last, _ = positions.indices(planes.shape[1])
-    copies = planes.new_empty(len(rows), last - first, dtype=torch.bfloat16 if rounded else planes.dtype)
-    images = planes.shape[1] // (size[0] * size[1])
-    _call("copy_rounded_rows" if rounded else "copy_rows", planes.dtype)(
+    count, positions = len(rows), planes.shape[1]
+    copies = planes.new_empty(count, positions)
+    sums = planes.new_empty(count, positions // images if images else 0)
+    _call("copy_rows", planes.dtype)(
         _POINTER(_at(planes)),
         _I64(planes.stride(0)),
         _POINTER(_at(rows)),
-        *map(_I64, (len(rows), first, last, *size, images)),
+        *map(_I64, (count, positions, images or 0)),
         *(_POINTER(_at(tensor)) for tensor in (copies, sums)),
         torch.get_num_threads(),
     )
-    return copies
+    return copies, sums
 
 
 def place(values: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor) -> None:

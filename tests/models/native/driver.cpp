@@ -98,7 +98,7 @@ const std::map<std::string, Function> FUNCTIONS = {
     ENTRY(wirings_lanes), ENTRY(wirings_computes_in_half), ENTRY(wirings_max_tile), ENTRY(wirings_max_shared_tile), ENTRY(wirings_create),
     ENTRY(wirings_run), ENTRY(wirings_destroy),
 #else
-    ENTRIES(float), ENTRIES(double), ENTRY(wirings_copy_rounded_rows_float),
+    ENTRIES(float), ENTRIES(double),
 #endif
 };
 
