@@ -1,6 +1,6 @@
-"""Engines on real test images, with our own weights: images a second, and whether each predicts what the network does.
+"""Engines on the real test images of a checkpoint: how many a second, and whether each predicts what the network does.
 
-    python benchmarks/real_images.py [--checkpoints NAME ...] [--engines NAME ...] [--data_dir DIR] [--json FILE]
+    python benchmarks/real_images.py [--resume CHECKPOINT] [--engines NAME ...] [--data_dir DIR] [--json FILE]
 
 Each is an evaluation of its own by runner.py, on one thread; an engine that needs a package which is not there is left
 out. Images a second are those of the engine, and of the network beside it on the same images.
@@ -35,7 +35,6 @@ def evaluate(checkpoint: str, engine: str, data_dir: str) -> dict[str, Any] | No
         result = json.loads(found.read_text())
     compared = result["fast_eval"]
     return {
-        "network": checkpoint,
         "images": result["images"],
         "engine": engine,
         "top1": result["top1"],
@@ -48,22 +47,22 @@ def evaluate(checkpoint: str, engine: str, data_dir: str) -> dict[str, Any] | No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoints", nargs="+", default=["pretrained:cifar10_static_dnw"], metavar="NAME")
+    parser.add_argument("--resume", default="pretrained:cifar10_static_dnw", metavar="CHECKPOINT")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="NAME")
     parser.add_argument("--data_dir", default="data-sets")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []
-    for checkpoint in options.checkpoints:
-        for engine in options.engines:
-            row = evaluate(checkpoint, engine, options.data_dir)
-            if row is not None:
-                rows.append(row)
-                print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    for engine in options.engines:
+        row = evaluate(options.resume, engine, options.data_dir)
+        if row is not None:
+            rows.append(row)
+            print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     if not rows:
         raise SystemExit("No evaluation succeeded.")
     if options.json:
-        options.json.write_text(json.dumps({"measured": {**conditions(), "threads": 1}, "rows": rows}, indent=1) + "\n")
+        found = {"measured": {**conditions(), "threads": 1}, "network": options.resume, "rows": rows}
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

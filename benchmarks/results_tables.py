@@ -231,11 +231,8 @@ def train_steps(figures: Figures) -> str:
 
 def missed_steps(figures: Figures) -> str:
     """The networks whose step is not as many times as fast as the plain one as was aimed at, and what holds it."""
-    measured = [row for row in figures.value("train_step/rows").values() if "dense_gradient_milliseconds" in row]
-    if not measured:
-        return "The dense gradient's own time was not recorded yet."
     rows = []
-    for row in measured:
+    for row in figures.value("train_step/rows").values():
         aim, ratio, medium = row["aim"], row["ratio"]["median"], row["medium_ratio"]["median"]
         if aim is None or ratio >= aim:
             continue

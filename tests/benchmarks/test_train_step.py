@@ -19,10 +19,9 @@ def test_the_dense_gradient_is_timed_where_there_is_one(name: str, dense: bool) 
     torch.manual_seed(0)
     row = replace(ROWS[name], batch=4)
     stepper = Stepper(row.make(), row, row.batch, fused=True)
-    whole = stepper.step()
     taken = dense_gradient_seconds(stepper, 2)
-    assert stepper.done == 3
-    assert 0 < taken < 50 * whole if dense else taken == 0
+    assert stepper.done == 2
+    assert taken > 0 if dense else taken == 0
 
 
 def row_of(aim: float | None, reached: float) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_a_sample_that_misleads_still_gives_the_exact_set():
 
 
 @pytest.mark.parametrize("rows", [2048, 2584, 10946])  # two of them Fibonacci's
-@pytest.mark.parametrize("columns", [96, 128, 512, 1000])
+@pytest.mark.parametrize("columns", [96, 128, 512])
 @pytest.mark.parametrize("distance", [2, 3, 16, 64])
 def test_columns_of_larger_weights_do_not_mislead(monkeypatch, rows, columns, distance):
     torch.manual_seed(0)
