@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -285,20 +286,20 @@ def epochs(figures: Figures) -> str:
     return table(["experiment", "before, images/s", "in steps", "now, images/s", "ratio"], rows)
 
 
-def keep_memory(figures: Figures) -> str:
-    """Milliseconds of a training step with memory kept and without, and the most that the process held."""
+def step_settings(figures: Figures, key: str) -> str:
+    """Milliseconds of a training step with a setting off and on, and the most that the process held."""
     rows = []
-    for row in figures.value("keep_memory/rows"):
+    for row in figures.value(f"{key}/rows"):
         medians = {
-            way: {key: statistics.median(one[key] for one in row[way]) for key in row[way][0]}
-            for way in ("fresh", "kept")
+            way: {name: statistics.median(one[name] for one in row[way]) for name in row[way][0]}
+            for way in ("off", "on")
         }
         ratio = row["ratio"]
-        times = [f"{medians[way]['milliseconds']:,.0f}" for way in ("fresh", "kept")]
-        memory = [f"{medians[way]['mebibytes']:,.0f}" for way in ("fresh", "kept")]
+        times = [f"{medians[way]['milliseconds']:,.0f}" for way in ("off", "on")]
+        memory = [f"{medians[way]['mebibytes']:,.0f}" for way in ("off", "on")]
         spread = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
         rows.append([_with_settings(row), *times, spread, *memory])
-    heads = ["experiment", "not kept, ms", "kept, ms", "ratio", "not kept, MiB", "kept, MiB"]
+    heads = ["experiment", "without, ms", "with, ms", "ratio", "without, MiB", "with, MiB"]
     return table(heads, rows)
 
 
@@ -359,7 +360,8 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "step_growth": step_growth,
     "start_up": start_up,
     "epochs": epochs,
-    "keep_memory": keep_memory,
+    "keep_memory": partial(step_settings, key="keep_memory"),
+    "channels_last": partial(step_settings, key="channels_last"),
     "exports": exports,
     "export_sizes": export_sizes,
     "export_conditions": export_conditions,

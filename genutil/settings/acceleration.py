@@ -13,7 +13,8 @@ class Acceleration(Section):
     """The device's arithmetic"""
 
     channels_last: bool | Literal["auto"] = Field(
-        "auto", description="channels of a pixel together in memory; auto: on GPUs, with precision bf16 or 16"
+        "auto",
+        description="channels of a pixel together in memory; auto: on CPUs, and on GPUs with bf16 or 16",
     )
     compile: bool = Field(False, description="torch.compile the network for training")
     fused: bool | Literal["auto"] = Field(

@@ -20,10 +20,13 @@ COMPILERS = ("c++", "g++", "clang++")
 
 
 def wants_channels_last(experiment: Experiment, device: torch.device) -> bool:
-    """Whether the channels of a pixel are to lie together in memory: as asked for, or where tensor cores want it so."""
+    """Whether the channels of a pixel are to lie together in memory: as asked for, or where it is known to pay.
+
+    That is on CPUs, whose convolutions take them as they are, and on GPUs where tensor cores want it so.
+    """
     if experiment.channels_last != "auto":
         return experiment.channels_last
-    return device.type == "cuda" and experiment.precision in ("bf16", "16")
+    return device.type == "cpu" or (device.type == "cuda" and experiment.precision in ("bf16", "16"))
 
 
 def accelerated(fabric: Fabric, network: nn.Module, experiment: Experiment) -> nn.Module:

@@ -79,7 +79,11 @@ class WiredWeight(nn.Module):
         self.share: Callable[[], int] | None = None
 
     def forward(self, weight: Tensor) -> Tensor:
-        return self.wiring(self.flat(weight)).view(weight.shape)
+        """The effective weights, in the shape and the memory format of the full ones."""
+        effective = self.wiring(self.flat(weight)).view(weight.shape)
+        if weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last):
+            return effective.contiguous(memory_format=torch.channels_last)
+        return effective
 
     def settle(self) -> None:
         """Take the share of a common budget that is due now."""

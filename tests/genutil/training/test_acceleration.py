@@ -26,7 +26,7 @@ KEYS = [
     {"precision": "bf16"},
     {"precision": "64"},
     {"matmul_precision": "medium"},
-    {"channels_last": True, **RESNET},
+    {"channels_last": False, **RESNET},
     {"fused": True},
     {"fused": True, "optimizer": "adam", "lr": 0.001},
     {"accumulate": 3},
@@ -75,13 +75,14 @@ def test_weights_are_laid_out_with_channels_last() -> None:
 @pytest.mark.parametrize(
     ("settings", "device", "wanted"),
     [
-        ({}, "cpu", False),
-        ({"precision": "bf16"}, "cpu", False),
+        ({}, "cpu", True),
+        ({"precision": "bf16"}, "cpu", True),
+        ({"channels_last": False}, "cpu", False),
         ({}, "cuda", False),
         ({"precision": "bf16"}, "cuda", True),
         ({"precision": "16"}, "cuda", True),
         ({"precision": "16", "channels_last": False}, "cuda", False),
-        ({"channels_last": True}, "cpu", True),
+        ({"channels_last": True}, "cuda", True),
     ],
 )
 def test_channels_come_last_where_that_pays(settings: dict, device: str, wanted: bool) -> None:

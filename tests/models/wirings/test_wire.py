@@ -233,6 +233,17 @@ def test_memory_format_does_not_matter(rule: str):
             assert int(torch.count_nonzero(two[3].weight)) == 432 - int(0.8 * 432) or rule != "dnw"
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_planes_have_the_memory_format_of_the_full_weights(memory_format: torch.memory_format):
+    network = wire(small(), "dnw", 0.8).to(memory_format=memory_format)
+    layer = network[3]
+    assert layer.weight.is_contiguous(memory_format=memory_format)
+    planes = layer(torch.randn(2, layer.in_channels, 7, 5))
+    assert planes.is_contiguous(memory_format=memory_format)
+    planes.sum().backward()
+    assert original(layer).grad.is_contiguous(memory_format=memory_format)
+
+
 def test_fine_tune_is_fixed_to_the_trained_weights():
     for budget in ("uniform", "global"):
         network = wire(small(), "fine_tune", 0.8, budget=budget)
