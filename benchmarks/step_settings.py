@@ -27,7 +27,7 @@ from benchmarks.conditions import conditions
 from genutil.build import build_network
 from genutil.cli import command_line
 from genutil.cli.command_line import CommandLine
-from genutil.training.acceleration import wants_channels_last
+from genutil.training.acceleration import lay_out
 from genutil.training.optimizers import make_optimizer
 from models.native.allocator import memory_kept
 
@@ -73,8 +73,7 @@ def step_times(name: str, key: str, on: bool, steps: int, threads: int) -> dict[
     app, settings = ROWS[name]
     experiment = command_line.resolve(CommandLine(app, {**settings, "gpus": [], key: on}))
     network = build_network(experiment).train()
-    if wants_channels_last(experiment, torch.device("cpu")):
-        network.to(memory_format=torch.channels_last)
+    lay_out(network, experiment, torch.device("cpu"))
     optimizer = make_optimizer(experiment, network)
     images = torch.randn(experiment.batch_size, experiment.in_channels, experiment.image_size, experiment.image_size)
     labels = torch.randint(experiment.output_size, (len(images),))

@@ -27,6 +27,7 @@ from genutil.settings import resuming
 from genutil.system.memory import available, bounded, is_out_of_memory
 from genutil.system.one_process import OneProcess, Runtime
 from genutil.system.randomness import reseed
+from genutil.training.acceleration import lay_out
 from genutil.training.averages import Average
 from genutil.training.optimizers import make_optimizer
 from genutil.training.progress import Progress
@@ -73,6 +74,8 @@ def build(
     device: torch.device,
     say: Callable[[str], None],
     sources: Sources | None = None,
+    *,
+    laid_out: bool = False,
 ) -> Parts:
     """Make the parts of a run: network, weights, data, optimizer.
 
@@ -82,6 +85,7 @@ def build(
         device: where the parts are to be.
         say: prints a line.
         sources: the checkpoints of the run, where some of them are open.
+        laid_out: whether weights lie in memory as suits the device (`genutil.training.acceleration.lay_out`).
 
     Raises:
         UserError: one of them cannot be made, or they do not fit one another.
@@ -100,6 +104,8 @@ def build(
     network = build_network(experiment).to(device).train(experiment.trains)
     if experiment.precision == "64" and not experiment.profile:
         network.double()
+    if laid_out:
+        lay_out(network, experiment, device)
     _load_weights(experiment, sources, network, say)
     if checkpoint and (told := sources.open(checkpoint).understood(network)):
         say(told)

@@ -133,7 +133,7 @@ def work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str,
 def _work(fabric: Runtime, experiment: Experiment, sources: Sources) -> dict[str, Any]:
     experiment = same_start(fabric, experiment)
     with first_here(fabric):
-        parts = build(experiment, fabric, fabric.device, partial(say, fabric), sources)
+        parts = build(experiment, fabric, fabric.device, partial(say, fabric), sources, laid_out=True)
     outcome = _outcome_of_checkpoint(parts, sources)
     folders = Folders()
     if experiment.trains and fabric.global_rank == 0:

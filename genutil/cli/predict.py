@@ -76,7 +76,7 @@ def predict_files(args: argparse.Namespace) -> int:
         settings["max_image_pixels"] = args.max_image_pixels
     line = command_line.CommandLine(args.app, settings)
     experiment = command_line.resolve(line, sources=sources)
-    parts = build(experiment, OneProcess(), torch.device(args.device), _say, sources)
+    parts = build(experiment, OneProcess(), torch.device(args.device), _say, sources, laid_out=True)
     images = sources.open(args.checkpoint).images()
     preparation = prepare(parts.experiment, images.get("whole"))
     running = _running(args, parts.network, preparation.image_size)

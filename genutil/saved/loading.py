@@ -120,9 +120,12 @@ def _resume_optimizer(source: Source, optimizer: Optimizer, saved: dict[str, Any
             f"The optimizer of {source} does not fit: it was made with other settings (decay_norm_and_bias?)."
         ) from error
     for weight in weights:
-        for name, value in optimizer.state.get(weight, {}).items():
+        state = optimizer.state.get(weight, {})
+        for name, value in state.items():
             if not _fits(name, value, weight):
                 raise UserError(f"The optimizer of {source} does not fit: its {name} of a weight has another shape.")
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)  # fused kernels read by address
     for group, setting in zip(optimizer.param_groups, settings, strict=True):
         group.update(setting)
 

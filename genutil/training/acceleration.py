@@ -29,17 +29,27 @@ def wants_channels_last(experiment: Experiment, device: torch.device) -> bool:
     return device.type == "cpu" or (device.type == "cuda" and experiment.precision in ("bf16", "16"))
 
 
+def lay_out(network: nn.Module, experiment: Experiment, device: torch.device) -> None:
+    """Lay out the kernels of convolutions anew in place where that is wanted; layers then give planes laid out so.
+
+    Kernels of one pixel, and of one channel, are the same in both layouts, and keep their strides: some of torch's
+    operations would take these for another layout.
+    """
+    if not wants_channels_last(experiment, device):
+        return
+    for weight in network.parameters():
+        if weight.dim() == 4 and weight.shape[1] > 1 and weight[0, 0].numel() > 1:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+
 def accelerated(fabric: Fabric, network: nn.Module, experiment: Experiment) -> nn.Module:
     """The network as it is to be set up for training; it stays the plain one that is evaluated and saved.
 
-    Weights are laid out anew in place (`channels_last`); layers then give planes in the layout of their weights. What
-    is compiled wraps the network, so that the names of its entries stay as they are.
+    What is compiled wraps the network, so that the names of its entries stay as they are.
 
     Raises:
         UserError: `compile` without a C++ compiler, which torch's compiler needs on the CPU.
     """
-    if wants_channels_last(experiment, fabric.device):
-        network.to(memory_format=torch.channels_last)
     if not experiment.compile:
         return network
     if fabric.device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):

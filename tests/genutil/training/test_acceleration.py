@@ -13,7 +13,7 @@ from genutil.errors import UserError
 from genutil.run import run
 from genutil.saved import checkpoints
 from genutil.training import acceleration
-from genutil.training.acceleration import accelerated, wants_channels_last
+from genutil.training.acceleration import accelerated, lay_out, wants_channels_last
 from genutil.training.optimizers import make_optimizer
 from tests.genutil.parts import SmallNet, assert_equal
 from tests.genutil.runs import tiny, weights
@@ -64,12 +64,39 @@ def test_a_run_goes_on_compiled_and_then_not_again(tmp_path: Path) -> None:
         torch.testing.assert_close(weights(last)[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_weights_are_laid_out_with_channels_last() -> None:
+def test_only_kernels_of_several_channels_and_pixels_are_laid_out_anew() -> None:
+    kernels = [(8, 3, 3, 3), (8, 1, 3, 3), (8, 3, 1, 1), (8, 3, 1, 2)]
+    network = torch.nn.ParameterList([torch.randn(shape) for shape in kernels])
+    before = [weight.clone() for weight in network]
+    lay_out(network, Experiment(channels_last=False), torch.device("cpu"))
+    assert all(weight.is_contiguous() for weight in network)
+    lay_out(network, Experiment(channels_last=True), torch.device("cpu"))
+    assert [weight.stride() for weight in network] == [(27, 1, 9, 3), (9, 9, 3, 1), (3, 1, 1, 1), (6, 1, 6, 3)]
+    assert all(map(torch.equal, network, before))
+
+
+def test_nothing_but_a_compiled_network_is_wrapped() -> None:
     network = SmallNet()
-    assert accelerated(Fabric(accelerator="cpu", devices=1), network, Experiment(channels_last=True)) is network
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
-    accelerated(Fabric(accelerator="cpu", devices=1), network, Experiment(channels_last=True))
-    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert accelerated(Fabric(accelerator="cpu", devices=1), network, Experiment()) is network
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_run_goes_on_alike_in_the_other_memory_format(tmp_path: Path, before: bool, optimizer: str) -> None:
+    settings = {**SHORT, **RESNET, "precision": "64", "optimizer": optimizer, "lr": 0.01}
+    run(tiny(tmp_path / "whole", **settings, channels_last=before))
+    same = resume(tmp_path / "same", tmp_path / "whole", **settings, channels_last=before)
+    other = resume(tmp_path / "other", tmp_path / "whole", **settings, channels_last=not before)
+    for name, value in same.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_training_and_evaluation_have_the_same_layout(tmp_path: Path, channels_last: bool) -> None:
+    settings = {**SHORT, **RESNET, "channels_last": channels_last}
+    trained = run(tiny(tmp_path, **settings))
+    evaluated = run(tiny(tmp_path, **settings, resume=trained["checkpoint"], evaluate=True))
+    assert evaluated["loss"] == trained["loss"]
 
 
 @pytest.mark.parametrize(
