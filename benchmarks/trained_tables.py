@@ -26,6 +26,9 @@ LEARNED_AND_RANDOM = ("small_scale/static_dnw", "small_scale/static_random_graph
 """The first claim of Discovering Neural Wirings."""
 SHOWN_EPOCHS = (1, 4, 10, 40, 80, 120, 160)
 """Of a curve, where it is shown as a row."""
+MOBILENETS = "medium_scale/"
+MOBILENET_EPOCHS = (1, 10, 20, 30, 40)
+"""Of the shortened trainings of MobileNet-like networks on CIFAR-10."""
 ASKED_EPOCHS = (1, 10, 80)
 """After which the share of the last edges is shown where a run knows it, though others may not."""
 CHOSEN_ON_TEST = "†"
@@ -214,6 +217,22 @@ def learned_and_random(figures: Figures) -> str:
     return table(["test top-1, %, after epoch", *map(str, SHOWN_EPOCHS), "published", "seeds"], lines)
 
 
+def mobilenets(figures: Figures) -> str:
+    """What the shortened trainings of MobileNet-like networks cost and reach, in the order of the queue."""
+    found = rows(figures.trained, figures.queued)
+    shown = [row for row in found if row.runs and row.kind.experiment.startswith(MOBILENETS)]
+    lines = []
+    for row in shown:
+        if row.kind.epochs != MOBILENET_EPOCHS[-1]:
+            continue
+        curves = [dict(zip(run["curve"]["epoch"], run["curve"]["top1"], strict=True)) for run in row.runs]
+        costs = row.runs[0]["profile"]
+        cells = [f"{costs['live_parameters']:,}", f"{costs['live_multiply_adds']:,}"]
+        lines.append([str(row.kind), *cells, *(_at_epoch(curves, epoch) for epoch in MOBILENET_EPOCHS)])
+    heads = ["experiment", "live parameters", "multiply-adds", *(f"after {epoch}" for epoch in MOBILENET_EPOCHS)]
+    return table(heads, lines)
+
+
 def _at_epoch(curves: Sequence[Mapping[int, float]], epoch: int) -> str:
     known = [curve[epoch] for curve in curves if curve.get(epoch) is not None]
     return spread(known, ".1f") if curves and len(known) == len(curves) else ""
@@ -321,6 +340,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "trained": trained,
     "trained_headlines": headlines,
     "learned_and_random": learned_and_random,
+    "mobilenets": mobilenets,
     "published_sources": sources,
     "shipped": shipped,
     "wirings": wirings,

@@ -16,6 +16,7 @@ from benchmarks.trained_tables import (
     kind_of,
     last_edges,
     learned_and_random,
+    mobilenets,
     read_published,
     sources,
     summaries,
@@ -112,6 +113,23 @@ def test_courses_of_trainings_leave_epochs_empty_that_a_curve_lacks(figures: Fig
     assert learned_and_random(figures).splitlines()[2:] == [
         "| `small_scale/static_dnw` | 41.0 ± 1.4 |  | 51.0 ± 1.4 |  |  |  |  |  | 2 |",
         "| `small_scale/static_random_graph` |  |  |  |  |  |  |  |  | 0 |",
+    ]
+
+
+def test_costs_and_courses_of_mobilenets_are_those_of_shortened_trainings(figures: Figures) -> None:
+    for experiment, epochs, changes in (
+        ("medium_scale/mobilenetv1_dnw_x225", 40, {}),
+        ("medium_scale/mobilenetv1_dnw_x225", 160, {}),
+        ("medium_scale/mobilenetv1_dnw_x225", 40, {"wiring": "dnw_near"}),
+        ("small_scale/static_dnw", 40, {}),
+    ):
+        curve = {"epoch": [1, 10, 20, 30, epochs], "top1": [30.0, 50.0, 60.0, None, 90.0]}
+        profile = {"live_parameters": 1000, "live_multiply_adds": 20000}
+        run = result(experiment, 0, 90.0, num_epochs=epochs, **{"wiring": "dnw", **changes})
+        figures.trained.append({**run, "curve": curve, "profile": profile})
+    assert mobilenets(figures).splitlines()[2:] == [
+        "| `medium_scale/mobilenetv1_dnw_x225` | 1,000 | 20,000 | 30.0 | 50.0 | 60.0 |  | 90.0 |",
+        "| `medium_scale/mobilenetv1_dnw_x225`, wiring dnw_near | 1,000 | 20,000 | 30.0 | 50.0 | 60.0 |  | 90.0 |",
     ]
 
 
