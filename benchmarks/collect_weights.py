@@ -6,7 +6,7 @@ Of the seeds of an entry of the queue whose results are kept, that one is taken 
 even number the lower one of the two), for the best would be a choice on test images. With --every_seed the others are
 put beside it, as NAME-seed_N. Of each the last.pt has to be in the queue's folder, or the weights are shipped already:
 those stay, under another name where another seed has become the median. What is new is evaluated on all test images and
-has to reach the accuracy of its results file.
+has to reach the accuracy of its results file. Of networks too large for that, only the edges that act are shipped.
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ def collect(
     what = load(str(last_weights(entry, result, folder)), name, [])
     with tempfile.TemporaryDirectory() as own:
         trial = Path(own) / f"{name}.safetensors"
-        size = formats.export(trial, replace(what, experiment=_without_places(what.experiment)))
+        plain = replace(what, experiment=_without_places(what.experiment))
+        if (size := formats.export(trial, plain)) > MOST_BYTES:
+            size = formats.export(trial, replace(plain, acting_only=True))
         if size > MOST_BYTES:
             raise UserError(f"{trial.name} has {size:,} bytes, more than {MOST_BYTES:,}.")
         found = run.run(command_line.resolve(CommandLine(None, {**places, "resume": str(trial), "evaluate": True})))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,10 +12,14 @@ from genutil.build import build
 from genutil.cli import command_line
 from genutil.cli.predict import known_names
 from genutil.cli.subcommands import Action, Parser
+from genutil.errors import UserError
 from genutil.saved.exports import formats
 from genutil.saved.exports.content import Exported
 from genutil.saved.sources import Sources
 from genutil.system.one_process import OneProcess
+
+ACTING_ONLY = ".safetensors"
+"""The form that holds idle edges, too, unless they are left out."""
 
 
 def export(parser: Parser) -> Action:
@@ -24,6 +29,9 @@ def export(parser: Parser) -> Action:
     parser.epilog = "Other words are settings of the run, as app:<experiment> for weights that name none, or --mean."
     parser.add_argument("checkpoint", help="a file, pretrained:<name> or keras:<prefix>")
     parser.add_argument("file", type=Path, help="to write; one that is there is replaced")
+    parser.add_argument(
+        "--acting_only", "--acting-only", action="store_true", help=".safetensors without the weights of idle edges"
+    )
     return write
 
 
@@ -31,11 +39,13 @@ def write(args: argparse.Namespace) -> None:
     """Do it, and say what was written.
 
     Raises:
-        UserError: a checkpoint that cannot be read, a network that cannot be exported so, or a file that cannot be
-            written.
+        UserError: a checkpoint that cannot be read, a network that cannot be exported so, a file that cannot be
+            written, or idle edges left out of a form that has none.
     """
     formats.find(args.file)
-    what = load(args.checkpoint, args.file.stem, args.settings)
+    if args.acting_only and args.file.suffix != ACTING_ONLY:
+        raise UserError(f"--acting_only is of {ACTING_ONLY} files; {args.file.suffix} ones never hold idle edges.")
+    what = replace(load(args.checkpoint, args.file.stem, args.settings), acting_only=args.acting_only)
     size = formats.export(args.file, what)
     for notice in what.notices:
         print(notice)

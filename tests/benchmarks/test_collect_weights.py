@@ -100,6 +100,21 @@ def test_another_training_than_the_results_is_refused(
     assert trained.catalogue(tmp_path / "weights") == {}
 
 
+def test_of_what_is_large_the_acting_edges_alone_are_kept(
+    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    for most in (collect_weights.MOST_BYTES, None):
+        monkeypatch.setattr(collect_weights, "MOST_BYTES", most or sizes[0] - 1)
+        weights = tmp_path / str(most)
+        assert collect(queue, weights, monkeypatch) == 0
+        (own,) = trained.catalogue(weights).values()
+        sizes.append(own.file(weights).stat().st_size)
+        monkeypatch.setattr(trained, "WEIGHTS", weights)
+        assert collect_weights.right_of_first("pretrained:digits_small", 1000, {"gpus": []}) == own.right_of_first
+    assert sizes[1] < sizes[0]
+
+
 def test_what_does_not_reach_its_accuracy_or_is_large_is_not_kept(
     queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

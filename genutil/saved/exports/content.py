@@ -22,6 +22,7 @@ class Exported:
         network: in evaluation mode, on the CPU.
         name: of the file without its ending.
         class_names: of its outputs, where they are known.
+        acting_only: whether the weights of edges that do not act are left out, where the form can do that.
         notices: what the writer has to tell.
     """
 
@@ -29,6 +30,7 @@ class Exported:
     network: nn.Module
     name: str
     class_names: Sequence[str] = ()
+    acting_only: bool = False
     notices: list[str] = field(default_factory=list)
 
     @property

@@ -46,6 +46,7 @@ def test_what_cannot_be_exported_is_told_in_a_sentence(ending: str, tmp_path: Pa
         (["absent.pt", "network.npz"], "There is no checkpoint absent.pt"),
         (["CHECKPOINT", "network.npz", "--dim", "90"], "an evaluation or a profile is of what was trained"),
         (["CHECKPOINT", "network.npz", "--dimm", "90"], "is not a setting"),
+        (["CHECKPOINT", "network.npz", "--acting_only"], "--acting_only is of .safetensors files"),
         (["pretrained:dnw", "network.npz"], "There is no published network"),
     ],
 )
@@ -61,6 +62,14 @@ def test_mistakes_are_told(
     assert runner.main(["export", *(str(static) if word == "CHECKPOINT" else word for word in words)]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_idle_edges_may_be_left_out(static: Path, tmp_path: Path):
+    paths = [tmp_path / "whole.safetensors", tmp_path / "smaller.safetensors"]
+    assert runner.main(["export", str(static), str(paths[0])]) == 0
+    assert runner.main(["export", str(static), str(paths[1]), "--acting_only"]) == 0
+    assert paths[1].stat().st_size < 0.7 * paths[0].stat().st_size
+    assert runner.main(["--resume", str(paths[1]), "--profile"]) == 0
 
 
 def test_settings_may_be_given(static: Path, tmp_path: Path):
