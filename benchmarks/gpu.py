@@ -38,7 +38,7 @@ from genutil.config import Experiment
 from genutil.errors import UserError
 from genutil.system.batch_norms import synchronise_batchnorm
 from genutil.system.distributed import launch, make_fabric
-from genutil.training.acceleration import accelerated
+from genutil.training.acceleration import accelerated, lay_out
 from genutil.training.gradients import backward
 from genutil.training.optimizers import make_optimizer
 from models.inspection import evaluating
@@ -164,6 +164,7 @@ def batch_of(experiment: Experiment, device: torch.device, parts: int = 1) -> Ba
 def step_of(fabric: Fabric, experiment: Experiment, batch: Batch) -> Callable[[], Any]:
     """A training step, as the training loop makes it."""
     network = build_network(experiment).to(fabric.device).train()
+    lay_out(network, experiment, fabric.device)
     if fabric.world_size > 1:
         synchronise_batchnorm(network)
     module, optimizer = fabric.setup(accelerated(fabric, network, experiment), make_optimizer(experiment, network))
@@ -193,6 +194,7 @@ def evaluate(experiment: Experiment, seconds: float, batch: int, recorded: bool)
     fabric = make_fabric(experiment)
     fabric.launch()
     network = build_network(experiment).to(fabric.device)
+    lay_out(network, experiment, fabric.device)
     images = batch_of(experiment.but(batch_size=batch), fabric.device).images
     with evaluating(network), fabric.autocast():
         expected = network(images)

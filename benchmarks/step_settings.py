@@ -4,7 +4,7 @@
 
 Each measurement is a process of its own, in turns; its time is the median of the steps but the first two. A ratio is of
 the two processes of one turn. Memory is the most that the process held, with network, optimizer and torch itself. All
-other settings have their defaults.
+other settings are those of the experiment.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def step_times(name: str, key: str, on: bool, steps: int, threads: int) -> dict[
     labels = torch.randint(experiment.output_size, (len(images),))
     times, system = [], []
     with memory_kept(experiment.keep_memory) as is_so:
-        if experiment.keep_memory and not is_so:
+        if key == "keep_memory" and on and not is_so:
             sys.exit("Memory cannot be kept here: there is nothing to compare.")
         for _ in range(steps):
             start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)

@@ -226,8 +226,8 @@ def mobilenets(figures: Figures) -> str:
         if row.kind.epochs != MOBILENET_EPOCHS[-1]:
             continue
         curves = [dict(zip(run["curve"]["epoch"], run["curve"]["top1"], strict=True)) for run in row.runs]
-        costs = row.runs[0]["profile"]
-        cells = [f"{costs['live_parameters']:,}", f"{costs['live_multiply_adds']:,}"]
+        costs = row.runs[0]["profile"] or {}
+        cells = [f"{costs[key]:,}" if key in costs else "" for key in ("live_parameters", "live_multiply_adds")]
         lines.append([str(row.kind), *cells, *(_at_epoch(curves, epoch) for epoch in MOBILENET_EPOCHS)])
     heads = ["experiment", "live parameters", "multiply-adds", *(f"after {epoch}" for epoch in MOBILENET_EPOCHS)]
     return table(heads, lines)

@@ -44,7 +44,9 @@ def write(args: argparse.Namespace) -> None:
     """
     formats.find(args.file)
     if args.acting_only and args.file.suffix != ACTING_ONLY:
-        raise UserError(f"--acting_only is of {ACTING_ONLY} files; {args.file.suffix} ones never hold idle edges.")
+        raise UserError(
+            f"--acting_only is of {ACTING_ONLY} files; {args.file.suffix} ones never hold weights of idle edges."
+        )
     what = replace(load(args.checkpoint, args.file.stem, args.settings), acting_only=args.acting_only)
     size = formats.export(args.file, what)
     for notice in what.notices:

@@ -124,7 +124,7 @@ def _resume_optimizer(source: Source, optimizer: Optimizer, saved: dict[str, Any
         for name, value in state.items():
             if not _fits(name, value, weight):
                 raise UserError(f"The optimizer of {source} does not fit: its {name} of a weight has another shape.")
-            if isinstance(value, Tensor) and value.shape == weight.shape:
+            if isinstance(value, Tensor) and name != "step":
                 state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)  # fused kernels read by address
     for group, setting in zip(optimizer.param_groups, settings, strict=True):
         group.update(setting)

@@ -51,7 +51,7 @@ TABLE: dict[type[Section], tuple[Fate, dict[Fate, tuple[str, ...]]]] = {
         Fate.TRAINS,
         {Fate.ACTS: ("precision", "deterministic"), Fate.BEGINNING: ("optimizer", "decay_norm_and_bias")},
     ),
-    Acceleration: (Fate.TRAINS, {}),
+    Acceleration: (Fate.TRAINS, {Fate.ACTS: ("channels_last",)}),
     Record: (Fate.TRAINS, {Fate.ACTS: ("experiment",)}),
 }
 """Of each section the fate of its keys, and those that have another one."""

@@ -12,6 +12,7 @@ from torch import nn
 
 from genutil.config import Experiment
 from genutil.errors import UserError
+from models.wirings.graph import LayerGraph, graphs
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -32,13 +33,16 @@ def wants_channels_last(experiment: Experiment, device: torch.device) -> bool:
 def lay_out(network: nn.Module, experiment: Experiment, device: torch.device) -> None:
     """Lay out the kernels of convolutions anew in place where that is wanted; layers then give planes laid out so.
 
-    Kernels of one pixel, and of one channel, are the same in both layouts, and keep their strides: some of torch's
-    operations would take these for another layout.
+    On CPUs kernels of one pixel, and of one channel, keep their strides: both layouts are the same to them, but several
+    processes would warn of gradients with other strides. They take planes as they come from the layer before.
     """
     if not wants_channels_last(experiment, device):
         return
+    wired = {id(graph.parameter): graph.wired for _, graph in graphs(network) if isinstance(graph, LayerGraph)}
     for weight in network.parameters():
-        if weight.dim() == 4 and weight.shape[1] > 1 and weight[0, 0].numel() > 1:
+        if id(weight) in wired:
+            wired[id(weight)].channels_last = weight.dim() == 4
+        elif weight.dim() == 4 and (device.type == "cuda" or (weight.shape[1] > 1 and weight[0, 0].numel() > 1)):
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 

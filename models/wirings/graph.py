@@ -71,17 +71,21 @@ class WiredWeight(nn.Module):
 
     Attributes:
         share: of a budget that layers have together, the edges of this one now; None where it has a budget of its own.
+        channels_last: lay out the effective weights of a two-dimensional convolution so, though the full ones are not:
+            the wiring reads these as one vector.
     """
 
     def __init__(self, wiring: Wiring) -> None:
         super().__init__()
         self.wiring = wiring
         self.share: Callable[[], int] | None = None
+        self.channels_last = False
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The effective weights, in the shape and the memory format of the full ones."""
+        """The effective weights, in the shape of the full ones, and in their memory format or the one asked for."""
         effective = self.wiring(self.flat(weight)).view(weight.shape)
-        if weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last):
+        asked = self.channels_last or weight.is_contiguous(memory_format=torch.channels_last)
+        if weight.dim() == 4 and asked:
             return effective.contiguous(memory_format=torch.channels_last)
         return effective
 

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.gpu import Piece, measured, pieces
+from genutil.config import Experiment
 from tests.docs.pages import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,6 +48,20 @@ def test_a_training_step_and_an_evaluation_are_measured(monkeypatch, tmp_path, c
         assert figures["low"] <= figures["milliseconds"] <= figures["high"]
         assert figures["images_per_second"] == pytest.approx(1e3 * figures["images"] / figures["milliseconds"])
     assert found["evaluate/static/float32, 2"]["difference"] == 0
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_step_has_planes_laid_out_as_asked(monkeypatch: pytest.MonkeyPatch, channels_last: bool) -> None:
+    experiment = Experiment(channels_last=channels_last, gpus=[], model="resnet", depth=8, wiring="complete")
+    found = []
+
+    def first(fabric, network, _):
+        found.extend(weight.stride() for weight in network.parameters() if weight.dim() == 4)
+        return network
+
+    monkeypatch.setattr(gpu, "accelerated", first)
+    gpu.step_of(gpu.make_fabric(experiment), experiment, gpu.batch_of(experiment, torch.device("cpu")))
+    assert found[1] == ((144, 1, 48, 16) if channels_last else (144, 9, 3, 1))
 
 
 def test_it_goes_on_where_it_was(monkeypatch, tmp_path, capsys) -> None:

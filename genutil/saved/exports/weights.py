@@ -1,4 +1,4 @@
-"""Weights and settings in safetensors: every tensor of the state, and the rest as JSON in the file's metadata."""
+"""Weights and settings in safetensors: tensors of the state, and the rest as JSON in the file's metadata."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def _packed(mask: Tensor) -> Tensor:
 
 
 def _unpacked(bits: Tensor, shape: list[int]) -> Tensor:
-    """Raises ValueError where the bits are not those of a mask of that shape."""
+    """Raises TypeError or ValueError where the bits are not those of a mask of that shape."""
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise TypeError("a shape is a list of sizes")
     entries = math.prod(shape)
     if bits.dtype != torch.uint8 or bits.dim() != 1 or len(bits) != -(-entries // 8):
         raise ValueError("a mask of another size")
@@ -81,7 +83,8 @@ def _unpacked(bits: Tensor, shape: list[int]) -> Tensor:
 
 
 def _with_idle_edges(state: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole state, with 0 for the weights of idle edges. Raises KeyError or ValueError for a damaged file."""
+    """The whole state, with 0 for the weights of idle edges. Raises KeyError, TypeError,
+    ValueError or RuntimeError for a damaged file."""
     whole = dict(state)
     for name, shape in described.get("masks", {}).items():
         whole[name] = _unpacked(whole[name], shape)
@@ -129,5 +132,5 @@ def read(path: Path) -> WeightsFile:
         return WeightsFile(state | own["state"], dict(own["settings"]), list(own["class_names"]))
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is damaged, or no checkpoint.") from error

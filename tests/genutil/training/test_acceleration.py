@@ -15,6 +15,8 @@ from genutil.saved import checkpoints
 from genutil.training import acceleration
 from genutil.training.acceleration import accelerated, lay_out, wants_channels_last
 from genutil.training.optimizers import make_optimizer
+from models.wirings.graph import graphs
+from models.wirings.wire import wire
 from tests.genutil.parts import SmallNet, assert_equal
 from tests.genutil.runs import tiny, weights
 
@@ -75,15 +77,39 @@ def test_only_kernels_of_several_channels_and_pixels_are_laid_out_anew() -> None
     assert all(map(torch.equal, network, before))
 
 
+def test_layers_under_a_rule_keep_their_full_weights_as_one_vector() -> None:
+    network = wire(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1)), "dnw", 0.5)
+    lay_out(network, Experiment(channels_last=True), torch.device("cpu"))
+    assert all(weight.is_contiguous() for weight in network.parameters())
+    assert network(torch.randn(2, 3, 9, 9)).is_contiguous(memory_format=torch.channels_last)
+    network.eval()
+    chosen = []
+    wiring = next(graph.wiring for _, graph in graphs(network))
+    wiring.choose = lambda weight, k: chosen.append(k) or type(wiring).choose(wiring, weight, k)
+    for _ in range(3):
+        network(torch.randn(2, 3, 9, 9))
+    assert len(chosen) == 1
+
+
 def test_nothing_but_a_compiled_network_is_wrapped() -> None:
     network = SmallNet()
     assert accelerated(Fabric(accelerator="cpu", devices=1), network, Experiment()) is network
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"optimizer": "sgd", "ema_decay": 0.9},
+        {"optimizer": "adam"},
+        {"optimizer": "rmsprop"},
+        {"wiring": "dnw", "prune_rate": 0.5},
+        {"wiring": "str"},
+    ],
+    ids=lambda more: "-".join(map(str, next(iter(more.items())))) + str(len(more)),
+)
 @pytest.mark.parametrize("before", [True, False])
-def test_a_run_goes_on_alike_in_the_other_memory_format(tmp_path: Path, before: bool, optimizer: str) -> None:
-    settings = {**SHORT, **RESNET, "precision": "64", "optimizer": optimizer, "lr": 0.01}
+def test_a_run_goes_on_alike_in_the_other_memory_format(tmp_path: Path, before: bool, more: dict) -> None:
+    settings = {**SHORT, **RESNET, "precision": "64", "lr": 0.01, **more}
     run(tiny(tmp_path / "whole", **settings, channels_last=before))
     same = resume(tmp_path / "same", tmp_path / "whole", **settings, channels_last=before)
     other = resume(tmp_path / "other", tmp_path / "whole", **settings, channels_last=not before)

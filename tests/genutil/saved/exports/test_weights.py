@@ -81,7 +81,7 @@ def assert_same_without_idle_edges(what: Exported, path: Path) -> None:
     assert path.stat().st_size < len(weights.write(what)) or not idle
 
 
-@pytest.mark.parametrize("spoil", ["short mask", "mask of others", "no mask", "shapes"])
+@pytest.mark.parametrize("spoil", ["short mask", "mask of others", "no mask", "no sizes", "negative sizes"])
 def test_a_damaged_mask_is_told(spoil: str, tmp_path: Path):
     path = tmp_path / "network.safetensors"
     path.write_bytes(weights.write(replace(exported("static"), acting_only=True)))
@@ -96,8 +96,10 @@ def test_a_damaged_mask_is_told(spoil: str, tmp_path: Path):
         tensors[mask] = tensors[mask].roll(1) | 1
     elif spoil == "no mask":
         del tensors[mask]
-    else:
+    elif spoil == "no sizes":
         described["acting"] = [name]
+    else:
+        described["acting"][name] = [-1, -len(tensors[mask]) * 8]
     save_file(tensors, path, {weights.KEY: json.dumps(described)})
     with pytest.raises(UserError, match="is damaged, or no checkpoint"):
         open_source(path)
