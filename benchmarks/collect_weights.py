@@ -6,8 +6,8 @@ Of the seeds of an entry of the queue whose results are kept, that one is taken 
 even number the lower one of the two), for the best would be a choice on test images. With --every_seed the others are
 put beside it, as NAME-seed_N. Of each the last.pt has to be in the queue's folder, or the weights are shipped already:
 those stay, under another name where another seed has become the median. What is new is evaluated on all test images and
-has to reach the accuracy of its results file. Of a network whose file would be too large, only the
-edges that act are shipped.
+has to reach the accuracy of its results file. Of a network whose file would be too large, only the edges that act are
+shipped.
 """
 
 from __future__ import annotations

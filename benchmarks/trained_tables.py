@@ -220,11 +220,9 @@ def learned_and_random(figures: Figures) -> str:
 def mobilenets(figures: Figures) -> str:
     """What the shortened trainings of MobileNet-like networks cost and reach, in the order of the queue."""
     found = rows(figures.trained, figures.queued)
-    shown = [row for row in found if row.runs and row.kind.experiment.startswith(MOBILENETS)]
+    of_length = [row for row in found if row.runs and row.kind.epochs == MOBILENET_EPOCHS[-1]]
     lines = []
-    for row in shown:
-        if row.kind.epochs != MOBILENET_EPOCHS[-1]:
-            continue
+    for row in (row for row in of_length if row.kind.experiment.startswith(MOBILENETS)):
         curves = [dict(zip(run["curve"]["epoch"], run["curve"]["top1"], strict=True)) for run in row.runs]
         costs = row.runs[0]["profile"] or {}
         cells = [f"{costs[key]:,}" if key in costs else "" for key in ("live_parameters", "live_multiply_adds")]

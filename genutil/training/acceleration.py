@@ -43,7 +43,7 @@ def lay_out(network: nn.Module, experiment: Experiment, device: torch.device) ->
         if id(weight) in wired:
             wired[id(weight)].channels_last = weight.dim() == 4
         elif weight.dim() == 4 and (device.type == "cuda" or (weight.shape[1] > 1 and weight[0, 0].numel() > 1)):
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+            weight.data = weight.data.to(memory_format=torch.channels_last)
 
 
 def accelerated(fabric: Fabric, network: nn.Module, experiment: Experiment) -> nn.Module:
